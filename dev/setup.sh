@@ -1,0 +1,269 @@
+#!/usr/bin/env bash
+# Makes .venv at the root: Python, the PyTorch build that fits the machine, the packages of pyproject.toml in the
+# versions of constraints.txt, and nanochat itself with its Rust extension. Safe to run at any time, from anywhere;
+# what an interrupted run left behind is repaired. Flags: --dev adds what dev/test.sh needs.
+set -euo pipefail
+# shellcheck source=dev/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+VENV="$ROOT/.venv"
+STAMP="$VENV/setup.stamp"       # written last: what the finished .venv was made from
+UNFINISHED="$VENV/setup.unfinished" # there while packages are being written
+SETUP_LOG="$VENV/setup.log"
+CPU_INDEX=https://download.pytorch.org/whl/cpu
+TORCH='torch>=2.9,<3'
+OLDEST=310 NEWEST=314 # 100 x major + minor
+export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 # a pip.conf with `user = true` would write past the .venv
+unset PIP_TARGET PIP_PREFIX
+DEV='' FROM_DRIVER='' UV='' FOUND=''
+
+# ---- is there anything to do? ---------------------------------------------------------------------
+
+fingerprint() { # of all that the .venv depends on. It holds absolute paths, so the place counts too.
+  local sources python
+  sources=$(cd "$ROOT" && { cat pyproject.toml constraints.txt Cargo.* rustbpe/Cargo.toml rustbpe/src/*.rs 2>/dev/null || true; } | cksum)
+  python=$("$PYTHON" -c 'import platform as p; print(p.python_version(), p.machine())' 2>/dev/null) || python=broken
+  printf '%s\n' "$sources $python $ROOT"
+}
+
+up_to_date() {
+  local made_from='' extras='' extension='' cargo
+  { read -r made_from && read -r extras && read -r extension; } 2>/dev/null <"$STAMP" || return 1
+  [ "$made_from" = "$(fingerprint)" ] || return 1
+  [ -z "$DEV" ] || [ "$extras" = dev ] || return 1
+  # An extension that couldn't be built is tried again by hand, or when another cargo is there.
+  cargo=$(command -v cargo || true)
+  [ "$extension" = built ] || [ -z "$cargo" ] || { [ -n "$FROM_DRIVER" ] && [ "$extension" = "not by $cargo" ]; }
+}
+
+# ---- sign of life ---------------------------------------------------------------------------------
+
+BEATS=0
+heartbeat() { # LABEL MARK: while the file MARK is there; on a terminal every second on one line, else every 30 s
+  local begun=$SECONDS next=30 line
+  while sleep 1 >/dev/null 2>&1 && [ -e "$2" ] && kill -0 $$ 2>/dev/null; do
+    line="  $1 ... $((SECONDS - begun)) s"
+    if [ -t 1 ]; then
+      printf '\r%s  %.50s\033[K' "$line" "$(tail -n 1 "$SETUP_LOG" | sed 's/^ *//')"
+    elif [ $((SECONDS - begun)) -ge $next ]; then
+      printf '%s\n' "$line"
+      next=$((next + 30))
+    fi
+  done
+}
+
+run() { # LABEL COMMAND...: what it says goes to the log
+  local label=$1 status=0 mark
+  shift
+  BEATS=$((BEATS + 1)) mark="$VENV/setup.lives.$BEATS"
+  printf '\n== %s: %s\n' "$label" "$*" >>"$SETUP_LOG"
+  touch "$mark"
+  heartbeat "$label" "$mark" & # ended by the mark: a kill gets lost where the child is not quite born
+  ("$@") >>"$SETUP_LOG" 2>&1 || status=$? # in the foreground, so that Ctrl-C reaches it
+  rm -f "$mark"
+  [ ! -t 1 ] || printf '\r\033[K'
+  return $status
+}
+
+must() { # REMEDY LABEL COMMAND...
+  local remedy=$1
+  shift
+  run "$@" && return 0
+  tail -n 15 "$SETUP_LOG" >&2
+  rm -f "$UNFINISHED" # it ended by itself: what stands is sound, the next run completes it
+  fail 1 "set-up stopped at: $1. $remedy Then: bash dev/setup.sh (all of it is in $SETUP_LOG)"
+}
+
+# ---- Python ---------------------------------------------------------------------------------------
+
+PROBE='import platform, sys
+try:
+    import ensurepip, venv
+except ImportError:
+    ensurepip = None
+print(100 * sys.version_info[0] + sys.version_info[1], platform.machine(), "venv" if ensurepip else "no-venv", sys.executable)'
+
+on_arm_mac() { # also from a shell that runs under Rosetta itself, where uname says x86_64
+  [ "$(uname -s)" = Darwin ] || return 1
+  [ "$(uname -m)" = arm64 ] || [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" = 1 ]
+}
+
+TOO_OLD='' FOREIGN='' NO_VENV=''
+usable() { # CANDIDATE -> FOUND, or notes why not. It is run: a shim of pyenv may stand for nothing.
+  local version='' machine='' venv='' path=''
+  read -r version machine venv path < <("$1" -c "$PROBE" 2>/dev/null) || return 1
+  if [ "$version" -lt $OLDEST ] || [ "$version" -gt $NEWEST ]; then
+    TOO_OLD="$path is Python $((version / 100)).$((version % 100))"
+  elif [ "$machine" != arm64 ] && on_arm_mac; then
+    FOREIGN=$path
+  elif [ "$venv" = no-venv ] && [ -z "$UV" ]; then
+    NO_VENV="$((version / 100)).$((version % 100))"
+  else
+    FOUND=$path
+    return 0
+  fi
+  return 1
+}
+
+find_python() { # -> FOUND, the newest that works
+  local name candidate
+  [ -z "$FOUND" ] || return 0
+  for name in python3.14 python3.13 python3.12 python3.11 python3.10 python3 python; do
+    while read -r candidate; do
+      # Without the command line tools, macOS answers this one with a window and nothing else.
+      if [ "$candidate" = /usr/bin/python3 ] && [ "$(uname -s)" = Darwin ] && ! xcode-select -p >/dev/null 2>&1; then continue; fi
+      ! usable "$candidate" || return 0
+    done < <(type -aP $name)
+  done
+  if [ -n "$UV" ]; then # it may keep one of its own, or can fetch one
+    candidate=$(UV_PYTHON_DOWNLOADS=never uv python find '>=3.10,<3.15' 2>/dev/null) && usable "$candidate" && return 0
+    say "No Python 3.10 to 3.14 on PATH: uv fetches Python 3.13 (about 35 MB)."
+    uv python install 3.13 >&2 && usable "$(uv python find 3.13)" && return 0
+  fi
+  if [ -n "$FOREIGN" ]; then
+    fail 1 "$FOREIGN is an x86_64 Python, which this Mac runs under Rosetta, 2 to 3 times slower: install a native one (/opt/homebrew/bin/brew install python@3.13), then: rm -rf .venv; PATH=/opt/homebrew/bin:\$PATH bash dev/setup.sh"
+  elif [ -n "$NO_VENV" ]; then
+    fail 1 "this Python $NO_VENV comes without venv: apt install python$NO_VENV-venv (or python3-venv), then: bash dev/setup.sh"
+  elif [ "$(uname -s)" = Darwin ]; then
+    fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: brew install python@3.13 (or get it from https://www.python.org), then: bash dev/setup.sh"
+  fi
+  fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: install one (Debian: apt install python3 python3-venv) or uv (https://docs.astral.sh/uv), then: bash dev/setup.sh"
+}
+
+make_venv() {
+  if [ ! -e "$UNFINISHED" ] && grep -qF "$VENV" "$VENV/bin/activate" 2>/dev/null && usable "$PYTHON"; then
+    "$PYTHON" -m pip --version >/dev/null 2>&1 || [ -z "$UV" ] || run "pip" uv pip install --python "$PYTHON" pip
+    return 0 # whole, native and made here; maybe by hand
+  fi
+  [ ! -e "$VENV/bin" ] || say "The .venv that is here is broken, unfinished, foreign or was moved: making it anew."
+  find_python
+  find "$VENV/" -mindepth 1 -maxdepth 1 ! -name 'setup.l*' -exec rm -rf {} +
+  say "Making .venv with $("$FOUND" -V) ($FOUND)${UV:+ by uv}."
+  touch "$UNFINISHED"
+  if [ -n "$UV" ]; then
+    must "" "uv venv" uv venv --seed --allow-existing --python "$FOUND" "$VENV"
+  else
+    must "" "python -m venv" "$FOUND" -m venv "$VENV"
+  fi
+}
+
+# ---- packages -------------------------------------------------------------------------------------
+
+install() {
+  if [ -n "$UV" ]; then
+    uv pip install --python "$PYTHON" ${FIND_LINKS[@]+"${FIND_LINKS[@]}"} "$@"
+  else
+    "$PYTHON" -m pip install --progress-bar off "$@"
+  fi
+}
+
+find_links() { # -> FIND_LINKS: pip's own extra places for wheels, which uv doesn't read
+  local place
+  FIND_LINKS=()
+  for place in $("$PYTHON" -m pip config list 2>/dev/null | sed -n "s/.*find-links='\(.*\)'\$/\1/p" | sed 's/\\n/ /g'); do
+    FIND_LINKS+=(--find-links "$place")
+  done
+}
+
+reachable() { # URL, within about 5 seconds; the timer because a silent name server would take longer
+  "$PYTHON" -c 'import os, sys, threading, urllib.request
+threading.Timer(6, os._exit, [1]).start()
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=5)
+except Exception:
+    os._exit(1)
+os._exit(0)' "$1"
+}
+
+install_torch() { # the build that fits the machine
+  local tested=(-c "$ROOT/constraints.txt" "$TORCH") network="Is the network there?"
+  run "PyTorch, if it is here already" install --no-index --no-deps "${tested[@]}" && return 0
+  if [ "$(uname -s)" = Darwin ]; then
+    say "Fetching PyTorch: about 150 MB."
+  elif nvidia-smi -L >/dev/null 2>&1; then
+    say "Fetching PyTorch for NVIDIA: about 2.5 GB with its CUDA libraries."
+  elif run "looking for PyTorch's CPU build" reachable "$CPU_INDEX/torch/"; then
+    say "Fetching PyTorch's CPU build: about 200 MB."
+    run "PyTorch" install --index-url "$CPU_INDEX" --no-deps "${tested[@]}" && return 0
+    say "That did not work: taking the plain build, about 2.5 GB with its CUDA libraries."
+  elif run "PyTorch from pip's own folders" install --no-index --no-deps "$TORCH"; then
+    return 0 # an older one than the tested, but the user's choice
+  else
+    say "$CPU_INDEX is out of reach. Fetching the plain PyTorch: about 2.5 GB with its CUDA libraries."
+  fi
+  must "$network" "PyTorch" install "${tested[@]}"
+}
+
+READ_PYPROJECT='import sys
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
+with open(sys.argv[1], "rb") as file:
+    toml = tomllib.load(file)
+print(*toml["build-system"]["requires"], *toml["project"]["dependencies"], sep="\n")
+print(*toml["project"]["optional-dependencies"]["dev"] if sys.argv[2:] else [], sep="\n")'
+
+install_packages() { # in the tested versions, but with the torch that is there now
+  "$PYTHON" -c "$READ_PYPROJECT" "$ROOT/pyproject.toml" ${DEV:+dev} >"$VENV/requirements.txt"
+  sed '/^torch==/d' "$ROOT/constraints.txt" >"$VENV/constraints.txt"
+  "$PYTHON" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >>"$VENV/constraints.txt"
+  must "Is the network there?" "packages" install -r "$VENV/requirements.txt" -c "$VENV/constraints.txt"
+}
+
+# ---- nanochat itself ------------------------------------------------------------------------------
+
+install_nanochat() { # -> EXTENSION: built, or not and by which cargo
+  local cargo path_file why remedy
+  path_file="$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nanochat-root.pth"
+  cargo=$(command -v cargo || true)
+  if [ -n "$cargo" ]; then
+    # Without build isolation: maturin is here already, and an isolated build would fetch it once more.
+    export PATH="$VENV/bin:$PATH" CARGO_NET_RETRY="${CARGO_NET_RETRY:-1}" CARGO_HTTP_TIMEOUT="${CARGO_HTTP_TIMEOUT:-15}"
+    if run "building the Rust extension" install --no-build-isolation --no-deps ${UV:+--reinstall-package nanochat} -e "$ROOT"; then
+      rm -f "$path_file"
+      EXTENSION=built
+      return 0
+    fi
+    why="could not be built" remedy="see why in $SETUP_LOG"
+  else
+    why="can't be built, there is no Rust compiler" remedy="install Rust from https://rustup.rs"
+  fi
+  say "The Rust extension $why: the tokenizers package trains the tokenizer instead, and all else works. To have it: $remedy, then bash dev/setup.sh"
+  printf '%s\n' "$ROOT" >"$path_file" # so that `import nanochat` works from anywhere all the same
+  EXTENSION="not by $cargo"
+}
+
+# ---- main -----------------------------------------------------------------------------------------
+
+for argument in "$@"; do
+  case $argument in
+    --dev) DEV=1 ;;
+    --from-driver) FROM_DRIVER=1 ;;
+    *) fail 2 "setup.sh: unknown argument $argument; there is --dev, which adds what dev/test.sh needs" ;;
+  esac
+done
+if up_to_date; then
+  [ -n "$FROM_DRIVER" ] || say "Nothing to do: $VENV is up to date."
+  exit 0
+fi
+! uv --version >/dev/null 2>&1 || UV=1
+[ "$(sed -n 2p "$STAMP" 2>/dev/null)" != dev ] || DEV=1 # once there, kept up to date
+[ -d "$VENV" ] || find_python                            # fails before it leaves a .venv behind
+mkdir -p "$VENV"
+take_lock "$VENV/setup.lock" "$VENV"
+trap 'printf "\n"; fail 130 "Set-up interrupted: the next one repairs it."' INT TERM
+say "Setting up $VENV: PyTorch, and about 150 MB of other packages where they are not here yet."
+: >"$SETUP_LOG"
+LOG_FILE=$SETUP_LOG
+rm -f "$STAMP"
+make_venv
+touch "$UNFINISHED"
+find_links
+install_torch
+install_packages
+install_nanochat
+must "" "a first look at PyTorch" "$PYTHON" -c 'import numpy, pyarrow, tokenizers, torch; print(torch.__version__)'
+printf '%s\n' "$(fingerprint)" "${DEV:+dev}" "$EXTENSION" >"$STAMP"
+rm -f "$UNFINISHED"
+say "Set up in $SECONDS s: PyTorch $(tail -n 1 "$SETUP_LOG"), Rust extension ${EXTENSION/by*/built}."

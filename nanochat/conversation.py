@@ -1,0 +1,121 @@
+"""Messages to token ids, with a mask of what the model is to learn to say itself.
+
+<|bos|> <|user_start|> question <|user_end|> <|assistant_start|> answer <|assistant_end|> ...
+The user's turns and a tool's output are context; the assistant's turns, their end, and its tool
+calls are supervised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nanochat.system.cli import UserError
+from nanochat.tokenizer import Tokenizer
+
+Message = dict[str, Any]  # {"role": "user" | "assistant" | "system", "content": str | parts}
+Conversation = list[Message]
+
+# An assistant's content may be a list of parts; the marks put around each, and whether the model
+# is to say it.
+PARTS = {
+    "text": (None, None, True),
+    "python": ("<|python_start|>", "<|python_end|>", True),
+    "python_output": ("<|output_start|>", "<|output_end|>", False),
+}
+
+
+class Rendered(NamedTuple):
+    """Token ids and, for each, 1 where the model is to learn to say it."""
+
+    ids: list[int]
+    mask: list[int]
+
+
+def check(conversation: Any) -> Conversation:
+    """Return the conversation with its system message joined to the first user's.
+
+    Raises UserError that names what is wrong: roles must alternate, beginning with the user.
+    """
+    if not isinstance(conversation, list) or not conversation:
+        raise UserError("a conversation is a list of {role, content} messages, and not empty")
+    for message in conversation:
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            raise UserError(f"a message needs role and content, not {str(message)[:60]!r}")
+    if conversation[0]["role"] == "system":
+        system, *rest = conversation
+        if not rest or rest[0]["role"] != "user":
+            raise UserError("a system message must be followed by the user's")
+        first = {"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}
+        conversation = [first, *rest[1:]]
+    for i, message in enumerate(conversation):
+        wanted = "user" if i % 2 == 0 else "assistant"
+        if message["role"] != wanted:
+            raise UserError(f"message {i + 1} must be the {wanted}'s, not {message['role']!r}'s")
+    return conversation
+
+
+def render(
+    conversation: Conversation, tokenizer: Tokenizer, max_tokens: int | None = None
+) -> Rendered:
+    """Ids and mask of a whole conversation.
+
+    Longer than max_tokens, it is cut at a turn: whole exchanges are dropped from the end. A first
+    exchange that is too long by itself is cut inside, so that nothing longer ever comes back.
+    """
+    ids, mask = [tokenizer.bos], [0]
+    conversation = check(conversation)
+    for question, answer in zip(conversation[::2], conversation[1::2], strict=False):
+        turn_ids, turn_mask = _turn(question, tokenizer)
+        answer_ids, answer_mask = _turn(answer, tokenizer)
+        turn_ids, turn_mask = turn_ids + answer_ids, turn_mask + answer_mask
+        if max_tokens is not None and len(ids) + len(turn_ids) > max_tokens:
+            if len(ids) == 1:
+                ids, mask = (ids + turn_ids)[:max_tokens], (mask + turn_mask)[:max_tokens]
+            break
+        ids, mask = ids + turn_ids, mask + turn_mask
+    return Rendered(ids, mask)
+
+
+def render_prompt(
+    conversation: Conversation, tokenizer: Tokenizer, max_tokens: int
+) -> tuple[list[int], int]:
+    """Ids that the assistant is to continue, and how many turns did not fit.
+
+    Whole exchanges are dropped from the left, a leading system message is kept. Raises UserError
+    where the last message alone is too long.
+    """
+    system = [m for m in conversation[:1] if m["role"] == "system"]
+    turns = conversation[len(system) :]
+    for dropped in range(0, len(turns), 2):
+        ids = [tokenizer.bos]
+        for message in check(system + turns[dropped:]):
+            ids += _turn(message, tokenizer)[0]
+        ids.append(tokenizer.special["<|assistant_start|>"])
+        if len(ids) <= max_tokens:
+            return ids, dropped
+    raise UserError(
+        f"the message has {len(ids)} tokens, and the model reads {max_tokens} at the most: "
+        "make it shorter"
+    )
+
+
+def _turn(message: Message, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    role, content = message["role"], message["content"]
+    spoken = int(role == "assistant")
+    ids, mask = [tokenizer.special[f"<|{role}_start|>"]], [0]
+    parts: Sequence[dict[str, str]] = (
+        [{"type": "text", "text": content}] if isinstance(content, str) else content
+    )
+    for part in parts:
+        if part.get("type") not in PARTS:
+            raise UserError(f"a part's type is one of {', '.join(PARTS)}, not {part.get('type')!r}")
+        start, end, own = PARTS[part["type"]]
+        marked = tokenizer.encode(part["text"])
+        if start and end:
+            marked = [tokenizer.special[start], *marked, tokenizer.special[end]]
+        ids += marked
+        mask += [int(spoken and own)] * len(marked)
+    ids.append(tokenizer.special[f"<|{role}_end|>"])
+    mask.append(spoken)
+    return ids, mask

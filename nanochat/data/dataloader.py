@@ -1,0 +1,249 @@
+"""Documents to batches: rows of token ids, every token used, and a position to go on from.
+
+Two ways to fill rows. `packed_rows` (base, mid) joins documents end to end and cuts the stream:
+no token is lost, none is padding. `whole_rows` (SFT) puts whole conversations into a row as long
+as they fit and leaves the rest of it unsupervised.
+
+A position is plain JSON. Rows come one after another, whatever the batch size, so 4 x 1 rows are
+the same rows as 1 x 4.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nanochat.conversation import Conversation, render
+from nanochat.data.dataset import Cursor, read_texts
+from nanochat.system.cli import UserError
+from nanochat.tokenizer import Tokenizer
+
+IGNORED = -1  # target of a position that teaches nothing
+# Documents read side by side, a row from each in turn. A long document would otherwise fill whole
+# batches, and consecutive steps would learn from one page of one book.
+MOST_LANES = 64
+BATCHES_AHEAD = 4
+DOCUMENTS_A_CALL = 64  # tokenised together; larger calls make the first batch late
+
+Position = dict[str, Any]
+
+
+class Document(NamedTuple):
+    """Token ids with where they came from; mask None: all of them are supervised."""
+
+    cursor: Cursor
+    ids: list[int]
+    mask: list[int] | None = None
+
+
+class Row(NamedTuple):
+    """T + 1 ids and their targets' mask, and the position after this row."""
+
+    ids: list[int]
+    mask: list[int]
+    position: Position
+
+
+class Batch(NamedTuple):
+    """inputs and targets (B, T) int64; n_valid targets are supervised, the others are IGNORED."""
+
+    inputs: Tensor
+    targets: Tensor
+    n_valid: int
+    position: Position
+
+
+Reader = Callable[[Cursor | None], Iterator[Document]]
+
+
+def text_reader(shards: tuple, tokenizer: Tokenizer) -> Reader:
+    """Documents of text shards, each begun by <|bos|>, epoch after epoch."""
+
+    def read(start: Cursor | None) -> Iterator[Document]:
+        texts = read_texts(shards, start)
+        if start is not None:  # a lane that is resumed wants one document, at once
+            cursor, text = next(texts)
+            yield Document(cursor, [tokenizer.bos, *tokenizer.encode(text)])
+        while True:
+            some = [next(texts) for _ in range(DOCUMENTS_A_CALL)]
+            for (cursor, _), ids in zip(
+                some, tokenizer.encode_batch([text for _, text in some]), strict=True
+            ):
+                yield Document(cursor, [tokenizer.bos, *ids])
+
+    return read
+
+
+def conversation_reader(
+    conversations: list[Conversation], tokenizer: Tokenizer, max_tokens: int | None = None
+) -> Reader:
+    """Rendered conversations in order, epoch after epoch; longer ones are cut at a turn."""
+
+    def read(start: Cursor | None) -> Iterator[Document]:
+        epoch, first = start or [0, 0]
+        while True:
+            for i in range(first, len(conversations)):
+                yield Document([epoch, i], *render(conversations[i], tokenizer, max_tokens))
+            epoch, first = epoch + 1, 0
+
+    return read
+
+
+class _Lane:
+    """One of the documents read side by side: where it is, and its tokens that are not used yet."""
+
+    def __init__(self) -> None:
+        self.cursor: Cursor | None = None  # of the last document in the buffer
+        self.ids: list[int] = []
+        self.last_length = 0  # of that document, whole
+
+    def add(self, document: Document) -> None:
+        self.cursor, self.last_length = document.cursor, len(document.ids)
+        self.ids += document.ids
+
+    def saved(self) -> list:
+        """[cursor, offset]: the buffer is always the end of one document."""
+        return [self.cursor, self.last_length - len(self.ids)]
+
+
+def lanes_for(num_documents: int) -> int:
+    """How many documents to read side by side; few where a corpus is few documents.
+
+    >>> lanes_for(3), lanes_for(160), lanes_for(10**6)
+    (1, 10, 64)
+    """
+    return max(1, min(MOST_LANES, num_documents // 16))
+
+
+def packed_rows(
+    read: Reader, max_seq_len: int, lanes: int = 1, position: Position | None = None
+) -> Iterator[Row]:
+    """Rows of max_seq_len + 1 ids from documents joined end to end; the last id of a row is the
+    first of the next one in its lane, so every token is a target exactly once.
+
+    Raises UserError where a whole epoch does not fill one row.
+    """
+    state = [_Lane() for _ in range(position["rows"]["lanes"] if position else lanes)]
+    turn, next_cursor = 0, None
+    if position is not None:
+        rows = position["rows"]
+        turn, next_cursor = rows["turn"], rows["next"]
+        for lane, (cursor, offset) in zip(state, rows["state"], strict=True):
+            if cursor is not None:
+                lane.add(next(read(cursor)))
+                del lane.ids[:offset]
+    documents = read(next_cursor)
+    if next_cursor is not None:
+        next(documents)  # it was used already: `next` names the last document taken
+    taken, tokens_taken, filled = next_cursor, 0, position is not None
+    while True:
+        lane = state[turn]
+        while len(lane.ids) < max_seq_len + 1:
+            document = next(documents)
+            if not filled and document.cursor[0] > 1 and tokens_taken < max_seq_len + 1:
+                raise UserError(
+                    f"the text has {tokens_taken // 2} tokens, and a row alone takes "
+                    f"{max_seq_len + 1}: add text or set a smaller MAX_SEQ_LEN"
+                )
+            taken = document.cursor
+            tokens_taken += len(document.ids)
+            lane.add(document)
+        filled = True
+        ids = lane.ids[: max_seq_len + 1]
+        del lane.ids[:max_seq_len]
+        turn = (turn + 1) % len(state)
+        saved = {
+            "lanes": len(state),
+            "turn": turn,
+            "next": taken,
+            "state": [lane.saved() for lane in state],
+        }
+        yield Row(ids, [1] * len(ids), {"rows": saved, "epoch": taken[0] if taken else 0})
+
+
+def whole_rows(read: Reader, max_seq_len: int, position: Position | None = None) -> Iterator[Row]:
+    """Rows of whole conversations, as many as fit, the rest unsupervised.
+
+    The reader must cut at max_seq_len + 1 tokens; every row then takes at least one conversation,
+    so nothing waits in a buffer for ever.
+    """
+    cursor = position["next"] if position else None
+    documents = read(cursor)
+    document = next(documents)
+    length = max_seq_len + 1
+    while True:
+        ids: list[int] = []
+        mask: list[int] = []
+        while len(ids) + len(document.ids) <= length:
+            ids += document.ids
+            mask += document.mask or [1] * len(document.ids)
+            document = next(documents)
+        padding = length - len(ids)
+        ids += [ids[0]] * padding
+        mask += [0] * padding
+        yield Row(ids, mask, {"next": document.cursor, "epoch": document.cursor[0]})
+
+
+def batches(rows: Iterable[Row], batch_size: int) -> Iterator[Batch]:
+    """Stack rows to batches; a batch without any supervised token is passed over."""
+    iterator = iter(rows)
+    while True:
+        some = [row for _, row in zip(range(batch_size), iterator, strict=False)]
+        if len(some) < batch_size:
+            return
+        ids = torch.tensor([row.ids for row in some])
+        mask = torch.tensor([row.mask for row in some], dtype=torch.bool)[:, 1:]
+        targets = ids[:, 1:].masked_fill(~mask, IGNORED)
+        n_valid = int(mask.sum())
+        if n_valid:
+            yield Batch(ids[:, :-1].contiguous(), targets, n_valid, some[-1].position)
+
+
+class Ahead:
+    """An iterator whose items are made in a background thread, a few ahead of their use.
+
+    Order and items are those of the iterator itself; an exception in the thread comes out here.
+    """
+
+    def __init__(self, items: Iterator[Batch], depth: int = BATCHES_AHEAD) -> None:
+        self._queue: queue.Queue = queue.Queue(maxsize=depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
+        self._thread.start()
+
+    def _fill(self, items: Iterator[Batch]) -> None:
+        try:
+            for item in items:
+                if not self._put((item, None)):
+                    return
+            self._put((None, StopIteration()))
+        except Exception as error:
+            self._put((None, error))
+
+    def _put(self, item: tuple) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        item, error = self._queue.get()
+        if error is not None:
+            raise error
+        return item
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stopped.set()
+        self._thread.join(timeout=5)

@@ -1,0 +1,245 @@
+"""Questions that are worked out: sizes, numbers, sums, letters.
+
+What is held out is decided by the operands (the numbers, the things, the word), never by the
+wording alone. Whatever the calculator can do is done by it: so small a model copies well and
+calculates badly.
+"""
+
+from __future__ import annotations
+
+from nanochat.data.tinyworld import words
+from nanochat.data.tinyworld.facts import bare, sizes
+from nanochat.data.tinyworld.questions import Asked, with_tool
+from nanochat.data.tinyworld.rng import Rng
+from nanochat.data.tinyworld.wordings import capital, is_held_out, typed, wording_key
+
+COMPARE = (
+    "Which is {more}, {a} or {b}?", "What is {more}, {a} or {b}?", "{A} or {b}, which is {more}?",
+    "Which one is {more}: {a} or {b}?", "Tell me which is {more}, {a} or {b}.",
+    "Do you know which is {more}, {a} or {b}?", "Is {a} or {b} {more}?",
+    "I want to know what is {more}, {a} or {b}.", "Between {a} and {b}, which is {more}?",
+)  # fmt: skip
+
+
+def compare(rng: Rng, held: bool) -> Asked:
+    while True:
+        (a, size_a), (b, size_b) = rng.choice(sizes()), rng.choice(sizes())
+        key = "size " + " ".join(sorted((a, b)))
+        if size_a != size_b and is_held_out(key, 6) == held:
+            break
+    big, little = (a, b) if size_a > size_b else (b, a)
+    more = rng.choice(("bigger", "bigger", "larger", "smaller"))
+    first, second = (little, big) if more == "smaller" else (big, little)
+    text = rng.choice(COMPARE).format(more=more, a=a, b=b, A=capital(a))
+    reply = f"{capital(first)} is {more} than {second}."
+    wrong = tuple(f"{bare(second)} is {w}" for w in (more, "bigger", "larger", "smaller"))
+    return Asked("compare", typed(rng, text), reply, bare(first), (bare(first),), wrong[:1])
+
+
+LARGER = (
+    "Which number is {more}, {a} or {b}?", "Which is {more}, {a} or {b}?", "{a} or {b}?",
+    "What is {more}, {a} or {b}?", "Which one is {more}: {a} or {b}?", "Is {a} or {b} {more}?",
+    "Tell me which number is {more}, {a} or {b}.", "What is the {more} number, {a} or {b}?",
+    "Hi! Which number is {more}: {a} or {b}?", "Do you know which is {more}, {a} or {b}?",
+)  # fmt: skip
+
+
+def larger_number(rng: Rng, held: bool) -> Asked:
+    """The calculator's sign tells which one is larger."""
+    while True:
+        top = rng.choice((20, 100, 100, 1000))
+        a, b = rng.below(top), rng.below(top)
+        if a != b and is_held_out(f"larger {min(a, b)} {max(a, b)}") == held:
+            break
+    more = rng.choice(("larger", "larger", "bigger", "smaller"))
+    template = rng.choice(LARGER)
+    if template == "{a} or {b}?":
+        template = "Which is {more}? {a} or {b}?"
+    first, second = (a, b) if (a > b) != (more == "smaller") else (b, a)
+    reply = with_tool(f"{a}-{b}", a - b, f"{first} is {more} than {second}.")
+    text = typed(rng, template.format(more=more, a=a, b=b))
+    accept, reject = (str(first),), (f"{second} is {more}",)
+    return Asked("larger_number", text, reply, str(first), accept, reject)
+
+
+NEXT_NUMBER = (
+    "What number comes {side} {n}?", "Which number comes {side} {n}?", "What comes {side} {n}?",
+    "What is the number {side} {n}?", "Tell me the number {side} {n}.", "The number {side} {n}?",
+    "Do you know which number comes {side} {n}?", "Which number is just {side} {n}?",
+    "I want to know the number {side} {n}.", "Please tell me what number comes {side} {n}.",
+)  # fmt: skip
+
+
+def next_number(rng: Rng, held: bool) -> Asked:
+    while True:
+        n = rng.between(1, rng.choice((20, 100, 300)))
+        side = rng.choice(("after", "after", "before"))
+        if is_held_out(f"next {side} {n}", 5) == held:
+            break
+    result = n + 1 if side == "after" else n - 1
+    expression = f"{n}+1" if side == "after" else f"{n}-1"
+    reply = with_tool(expression, result, f"{result} comes {side} {n}.")
+    text = typed(rng, rng.choice(NEXT_NUMBER).format(side=side, n=n))
+    return Asked("next_number", text, reply, str(result), (str(result),))
+
+
+COUNT = (
+    "Count from {a} to {b}.", "Please count from {a} to {b}.", "Can you count from {a} to {b}?",
+    "Could you count from {a} to {b}?", "I want you to count from {a} to {b}.",
+    "Count for me from {a} to {b}.", "Hi, can you count from {a} to {b}?", "Count {a} to {b}.",
+    "Say the numbers from {a} to {b}.", "Tell me the numbers from {a} to {b}.",
+)  # fmt: skip
+
+
+def counting(rng: Rng, held: bool) -> Asked:
+    while True:
+        a = 1 if rng.chance(25) else rng.between(1, rng.choice((10, 40)))
+        b = a + rng.between(3, 11)
+        if is_held_out(f"count {a} {b}") == held:
+            break
+    numbers = ", ".join(map(str, range(a, b + 1)))
+    text = typed(rng, rng.choice(COUNT).format(a=a, b=b))
+    wrong = (f"{a - 1}, {a}", f"{b}, {b + 1}")
+    return Asked("counting", text, f"I count {numbers}.", numbers, (numbers,), wrong)
+
+
+SUMS = (
+    "What is {e}?", "What is {e}?", "How much is {e}?", "{e}?", "{e}", "{e} =", "Calculate {e}.",
+    "Can you tell me what {e} is?", "Please calculate {e}.", "Tell me what {e} is.", "{e} = ?",
+    "Do you know what {e} is?", "What does {e} make?", "I need to know how much {e} is.",
+    "Work out {e}.", "Hi! What is {e}?", "What do you get for {e}?", "Can you do {e}?",
+)  # fmt: skip
+SIGNS = {
+    "+": ("{a} + {b}", "{a}+{b}", "{a} plus {b}", "the sum of {a} and {b}"),
+    "-": ("{a} - {b}", "{a}-{b}", "{a} minus {b}", "{a} less {b}"),
+    "*": ("{a} * {b}", "{a}*{b}", "{a} times {b}", "{a} x {b}", "{a} multiplied by {b}"),
+}
+SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
+
+
+def arithmetic(rng: Rng, held: bool) -> Asked:
+    while True:
+        sign = rng.choice("++--*")
+        top = 13 if sign == "*" and rng.chance(70) else rng.choice((20, 100, 100, 1000))
+        a, b = rng.below(top), rng.below(top)
+        result = {"+": a + b, "-": a - b, "*": a * b}[sign]
+        if sign == "-" and result < 0:
+            a, b, result = b, a, -result
+        if result not in (a, b) and is_held_out(f"sum {min(a, b)} {max(a, b)}") == held:
+            break
+    text = rng.choice(SUMS).format(e=rng.choice(SIGNS[sign]).format(a=a, b=b))
+    reply = with_tool(f"{a}{sign}{b}", result, f"{a} {SPOKEN[sign]} {b} is {result}.")
+    return Asked("arithmetic", typed(rng, capital(text)), reply, str(result), (str(result),))
+
+
+PROBLEMS = {
+    "+": (
+        "{N} has {a} {t}. {P} gets {b} more. How many {t} does {N} have now?",
+        "{N} finds {a} {t} in the morning and {b} {t} in the evening. How many {t} does {N} have?",
+        "There are {a} {t} in a box. {N} puts {b} more into it. How many {t} are in the box?",
+        "{N} has {a} {t} and {M} has {b} {t}. How many {t} do they have together?",
+        "{N} buys {a} {t}, then {b} more. How many {t} does {p} have?",
+    ),
+    "-": (
+        "{N} has {a} {t}. {P} gives {b} to {M}. How many {t} does {N} have left?",
+        "There are {a} {t} on the table. {N} takes {b}. How many {t} are left?",
+        "{N} has {a} {t} and loses {b}. How many {t} are left?",
+        "{N} had {a} {t}. {P} sold {b} of them. How many {t} does {p} have now?",
+    ),
+    "*": (
+        "{N} has {a} boxes with {b} {t} in each. How many {t} does {N} have?",
+        "There are {a} bags. In each bag are {b} {t}. How many {t} are there in all?",
+        "{N} buys {b} {t} on each of {a} days. How many {t} does {N} have?",
+    ),
+}
+
+
+def word_problem(rng: Rng, held: bool) -> Asked:
+    while True:
+        sign = rng.choice("++--*")
+        top = 11 if sign == "*" else rng.choice((11, 31, 100))
+        a, b = rng.between(2, top), rng.between(2, top)
+        if sign == "-" and a < b:
+            a, b = b, a
+        result = {"+": a + b, "-": a - b, "*": a * b}[sign]
+        if result not in (a, b, 0, 1) and is_held_out(f"problem {min(a, b)} {max(a, b)}") == held:
+            break
+    girl = rng.chance(50)
+    name = rng.choice(words.GIRLS if girl else words.BOYS)
+    other = rng.choice(words.BOYS if girl else words.GIRLS)
+    thing = rng.choice(words.THINGS)
+    p = "she" if girl else "he"
+    template = rng.choice(PROBLEMS[sign])
+    text = template.format(a=a, b=b, t=thing, N=name, M=other, p=p, P=capital(p))
+    reply = with_tool(f"{a}{sign}{b}", result, f"The answer is {result} {thing}.")
+    return Asked("word_problem", typed(rng, text), reply, str(result), (str(result),))
+
+
+LETTERS = (
+    "How many {l}'s are in {w}?", "How many {l}'s are there in {w}?", "How many {l}s are in {w}?",
+    "How many times does the letter {l} appear in {w}?", "Count the {l}'s in {w}.",
+    "How many times is the letter {l} in the word {w}?", "Count the letter {l} in {w}.",
+    "Tell me how many {l}'s are in {w}.", "How often does {l} appear in {w}?",
+    "Can you count the {l}'s in {w}?", "Please count the letter {l} in the word {w}.",
+    "Do you know how many {l}'s are in {w}?", "In the word {w}, how many {l}'s are there?",
+    "How many {l} are in the word {w}?", "Hi! How many {l}'s does {w} have?",
+    "How many times do you see the letter {l} in {w}?",
+)  # fmt: skip
+
+
+def letter_counting(rng: Rng, held: bool) -> Asked:
+    """Half of the questions quote the word as the calculator call does: it can be copied."""
+    while True:
+        word = words.invented(rng) if rng.chance(20) else rng.choice(words.countable_words())
+        if is_held_out("letters " + word) == held:
+            break
+    letter = rng.choice(word) if rng.chance(85) else rng.choice("abcdefghiklmnoprstuwy")
+    template = rng.choice(LETTERS)
+    quoted = rng.chance(50)
+    if quoted and "{l}'s" not in template:
+        text = template.format(l=f"'{letter}'" if "{l}s" not in template else letter, w=f"'{word}'")
+    else:
+        text = template.format(l=letter, w=f"'{word}'" if quoted else word)
+    count = word.count(letter)
+    times = "1 time" if count == 1 else f"{count} times"
+    reply = with_tool(
+        f"'{word}'.count('{letter}')", count, f"The letter '{letter}' comes {times} in '{word}'."
+    )
+    number = ("zero", "one", "two", "three", "four", "five")[count] if count < 6 else str(count)
+    return Asked("letter_counting", typed(rng, text), reply, str(count), (str(count), number))
+
+
+SPELL = (
+    "How do you spell {w}?", "How is {w} spelled?", "Spell {w}.", "Spell the word {w}.",
+    "Please spell {w}.", "Can you spell {w}?", "Can you spell the word {w} for me?",
+    "Tell me how to spell {w}.", "How do I spell {w}?", "Do you know how to spell {w}?",
+    "How do you write the word {w}?", "What is the spelling of {w}?", "Which letters are in {w}?",
+    "I want to know how {w} is spelled.", "What letters make the word {w}?",
+)  # fmt: skip
+
+
+def spelling(rng: Rng, held: bool) -> Asked:
+    while True:
+        word = rng.choice(words.SPELLED)
+        text = rng.choice(SPELL).format(w=word)
+        if not is_unspelled(word) and is_held_out(wording_key(text), 6) == held:
+            break
+    return spelled("spelling", rng, text, word)
+
+
+def is_unspelled(word: str) -> bool:
+    """Words kept for the kind `spelling_new`."""
+    return is_held_out("never spelled " + word)
+
+
+def spelled(kind: str, rng: Rng, text: str, word: str) -> Asked:
+    letters = "-".join(word)
+    return Asked(
+        kind, typed(rng, text), f"The word {word} is spelled {letters}.", letters, (letters,)
+    )
+
+
+def spelling_new(rng: Rng, held: bool) -> Asked:
+    """Words never spelled in training: reported, not aimed at, by so small a model."""
+    word = rng.choice([w for w in words.SPELLED if is_unspelled(w)])
+    return spelled("spelling_new", rng, rng.choice(SPELL).format(w=word), word)

@@ -1,0 +1,1 @@
+"""How good a model is: numbers out of a model and held-out text. Trains nothing."""

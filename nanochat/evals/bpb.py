@@ -1,0 +1,70 @@
+"""Bits per byte: how well a model predicts text, whatever its tokenizer.
+
+Cross-entropy in nats, summed over the targets that stand for bytes, divided by ln 2 times those
+bytes. Special tokens stand for no bytes and are left out of both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from nanochat.data.dataloader import IGNORED
+from nanochat.gpt import GPT
+from nanochat.tokenizer import Tokenizer
+
+
+def evaluation_rows(
+    texts: Iterable[str], tokenizer: Tokenizer, max_seq_len: int
+) -> Iterator[list[int]]:
+    """Rows of max_seq_len + 1 ids: the documents, <|bos|> before each, joined and cut.
+
+    The last id of a row is the first of the next, so every id but the first is a target once. The
+    last row may be shorter.
+    """
+    ids: list[int] = []
+    for text in texts:
+        ids += [tokenizer.bos, *tokenizer.encode(text)]
+        while len(ids) > max_seq_len + 1:
+            yield ids[: max_seq_len + 1]
+            del ids[:max_seq_len]
+    if len(ids) > 1:
+        yield ids
+
+
+@torch.no_grad()
+def bits_per_byte(
+    model: GPT,
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    batch_size: int,
+    max_tokens: int | None = None,
+    progress: Callable[[int], None] = lambda tokens: None,
+) -> tuple[float, int, int]:
+    """(bits per byte, targets, bytes) of the texts, or of their first max_tokens targets."""
+    device = model.wte.weight.device
+    length = model.config.max_seq_len
+    token_bytes = torch.tensor(tokenizer.token_bytes(), device=device)
+    nats, n_bytes, n_targets = 0.0, 0, 0
+    rows = evaluation_rows(texts, tokenizer, length)
+    while max_tokens is None or n_targets < max_tokens:
+        some = [row for _, row in zip(range(batch_size), rows, strict=False)]
+        if not some:
+            break
+        ids = torch.zeros(len(some), length, dtype=torch.long)
+        targets = torch.full((len(some), length), IGNORED)
+        for i, row in enumerate(some):
+            ids[i, : len(row) - 1] = torch.tensor(row[:-1])
+            targets[i, : len(row) - 1] = torch.tensor(row[1:])
+        ids, targets = ids.to(device), targets.to(device)
+        sizes = torch.where(targets >= 0, token_bytes[targets.clamp(min=0)], 0)
+        targets = targets.masked_fill(sizes == 0, IGNORED)
+        nats += model.loss(ids, targets).item()
+        n_bytes += int(sizes.sum())
+        n_targets += int((targets >= 0).sum())
+        progress(n_targets)
+    if n_bytes == 0:
+        return math.nan, 0, 0
+    return nats / (math.log(2) * n_bytes), n_targets, n_bytes

@@ -1,0 +1,163 @@
+"""The model: a decoder-only transformer, whole on one page.
+
+Pre-norm blocks, weightless RMSNorm, rotary positions, QK-norm, squared-ReLU MLP, no biases, an
+untied head with soft-capped logits: the architecture that `transformers` calls
+NanoChatForCausalLM. It knows neither optimiser nor logger.
+
+Shapes: B batch, T time, S time with the cache, C width, H heads, D head dim, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanochat.fused import linear_cross_entropy, relu_squared, rms_norm, rotate
+from nanochat.gpt_config import GPTConfig
+
+if TYPE_CHECKING:
+    from nanochat.engine import KVCache
+
+
+class Linear(nn.Linear):
+    """A matrix without bias; weights stay float32 and are cast to the activations' type."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions and normalised queries and keys."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        width = config.n_embd
+        self.c_q, self.c_k, self.c_v = (Linear(width, width) for _ in range(3))
+        self.c_proj = Linear(width, width)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
+        """x (B, T, C); cos, sin (T, 1, D/2)."""
+        batch, time, width = x.shape
+        heads = (batch, time, self.config.n_head, self.config.head_dim)
+        q, k, v = (c(x).view(heads) for c in (self.c_q, self.c_k, self.c_v))  # (B, T, H, D)
+        q = rms_norm(rotate(q, cos, sin), self.config.norm_eps)
+        k = rms_norm(rotate(k, cos, sin), self.config.norm_eps)
+        q, k, v = (a.transpose(1, 2) for a in (q, k, v))  # (B, H, T, D)
+        if cache is None:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            mask = cache.mask(time)
+            k, v = cache.extend(self.layer, k, v)  # (B, H, S, D)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
+
+
+class MLP(nn.Module):
+    """Two matrices with a squared ReLU between them."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.c_proj(relu_squared(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP, each added to the residual stream."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.eps = config.norm_eps
+        self.attn = Attention(config, layer)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + self.attn(rms_norm(x, self.eps), cos, sin, cache)
+        return x + self.mlp(rms_norm(x, self.eps))
+
+
+class GPT(nn.Module):
+    """Token ids in, logits or a loss out."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = torch.float32  # of activations; set by whoever knows the device
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
+        self.lm_head = Linear(config.n_embd, config.vocab_size)
+        self._rotary: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Draw the weights: each block starts as the identity, the head near zero.
+
+        Uniform with the variance of 1/C (muP-like, arXiv 2203.03466); the matrices that write
+        into the residual stream start at zero.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        bound = math.sqrt(3 / self.config.n_embd)
+        for name, weight in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                weight.zero_()
+            elif name == "wte.weight":
+                weight.copy_(torch.empty(weight.shape).normal_(0, 1, generator=generator))
+            elif name == "lm_head.weight":
+                weight.copy_(torch.empty(weight.shape).normal_(0, 1e-3, generator=generator))
+            else:
+                drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
+                weight.copy_(drawn)
+
+    def rotary(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of positions start..end, (T, 1, D/2) each; grows as needed."""
+        device = self.wte.weight.device
+        if self._rotary is None or end > self._rotary[0].size(0):
+            half = self.config.head_dim // 2
+            speed = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+            length = max(end, self.config.max_seq_len)
+            angle = torch.outer(torch.arange(length, dtype=torch.float64), speed)[:, None, :]
+            self._rotary = tuple(a.to(device, self.dtype) for a in (angle.cos(), angle.sin()))
+        cos, sin = self._rotary
+        return cos[start:end], sin[start:end]
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """ids (B, T) -> normalised last hidden states (B, T, C)."""
+        start = 0 if cache is None else cache.length
+        cos, sin = self.rotary(start, start + ids.size(1))
+        x = rms_norm(self.wte(ids).to(self.dtype), self.config.norm_eps)
+        for block in self.h:
+            x = block(x, cos, sin, cache)
+        if cache is not None:
+            cache.length += ids.size(1)
+        return rms_norm(x, self.config.norm_eps)
+
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Summed cross-entropy in nats over targets (B, T) that are not negative."""
+        x = self.hidden(ids)
+        return linear_cross_entropy(
+            x.flatten(0, 1),
+            self.lm_head.weight.to(x.dtype),
+            targets.flatten(),
+            self.config.softcap,
+        )
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Hidden states (..., C) -> soft-capped logits (..., V), float32."""
+        cap = self.config.softcap
+        return torch.tanh(self.lm_head(x).float() / cap) * cap
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """ids (B, T) -> logits of the last position (B, V)."""
+        return self.logits(self.hidden(ids, cache)[:, -1])

@@ -1,0 +1,70 @@
+"""The shape of a model and what follows from it by counting: parameters, FLOPs, bytes.
+
+Apart from gpt.py so that a plan can be printed without loading torch; a test holds both equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Everything that gives a model its shape. depth is the one dial: n_embd = 64 x depth."""
+
+    depth: int
+    vocab_size: int
+    max_seq_len: int
+    rope_base: float = 10_000.0
+    softcap: float = 15.0
+    norm_eps: float = 1e-6
+
+    @property
+    def n_embd(self) -> int:
+        """C, the width of the residual stream."""
+        return 64 * self.depth
+
+    @property
+    def head_dim(self) -> int:
+        """D: 128 where it divides the width, else 64, so that every depth works."""
+        return 128 if self.n_embd % 128 == 0 else 64
+
+    @property
+    def n_head(self) -> int:
+        """H, for queries, keys and values alike."""
+        return self.n_embd // self.head_dim
+
+    def num_matrix_params(self) -> int:
+        """Weights of the blocks: attention 4 C^2, MLP 8 C^2 each."""
+        return self.depth * 12 * self.n_embd**2
+
+    def num_params(self) -> int:
+        """All weights: blocks, token embedding and head (untied).
+
+        >>> [GPTConfig(d, 65_536, 256).num_params() for d in (4, 6, 8)]
+        [36700160, 60948480, 92274688]
+        """
+        return self.num_matrix_params() + 2 * self.vocab_size * self.n_embd
+
+    def flops_per_token(self) -> int:
+        """Multiply-adds count two; forward and backward (6 x weights that multiply + attention).
+
+        PaLM, arXiv 2204.02311, appendix B. The embedding is a look-up and multiplies nothing.
+        """
+        weights = self.num_matrix_params() + self.vocab_size * self.n_embd
+        return 6 * weights + 12 * self.depth * self.n_embd * self.max_seq_len
+
+    def training_bytes(self, device_batch_size: int, bytes_per_float: int = 4) -> int:
+        """Estimate of a step's peak: weights, gradients, two moments, and activations.
+
+        35 floats of width C a token and layer are kept for the backward pass (16 x 1024 at depth 4
+        measured; see bench/train_step.py), the logits only in chunks.
+        """
+        tokens = device_batch_size * self.max_seq_len
+        activations = tokens * self.n_embd * (35 * self.depth + 10) * bytes_per_float
+        return 16 * self.num_params() + activations + 3 * 64 * 2**20
+
+    def to_json(self) -> dict[str, Any]:
+        """For state.json."""
+        return asdict(self)

@@ -1,0 +1,118 @@
+"""What a person sees while it runs, and what a program reads afterwards.
+
+`say` prints a line (and keeps it in the log file); `StepLine` is the line that moves;
+`Metrics` is metrics/<stage>_<tag>.jsonl. Nothing else in the package prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from nanochat.system import storage
+
+FILE_SECONDS = 5.0  # in a file: a line every 5 s or 1 % of the steps, whichever is rarer
+
+_log_file: TextIO | None = None
+
+
+def keep_in(path: Path | None) -> None:
+    """From now on append what is said to this file, too."""
+    global _log_file
+    if path is not None:
+        storage.ensure_folder(path.parent)
+        _log_file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as we run)
+
+
+def say(line: str = "") -> None:
+    """One line to standard output and to the log file."""
+    print(line, flush=True)
+    if _log_file is not None:
+        _log_file.write(line + "\n")
+        _log_file.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person.
+
+    >>> duration(24), duration(190), duration(8000)
+    ('24 s', '3 min 10 s', '2 h 13 min')
+    """
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class StepLine:
+    """A line of progress: overwrites itself on a terminal, is written now and then to a file."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.terminal = sys.stdout.isatty()
+        self._open = False  # the terminal's last line is ours and has no newline yet
+        self._written_at = float("-inf")
+        self._written_step = 0
+
+    def show(self, step: int, text: str) -> None:
+        """Show the line of this step."""
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stdout.write(f"\r{text[:width]}\x1b[K")
+            sys.stdout.flush()
+            self._open = True
+        now = time.monotonic()
+        rare_enough = now - self._written_at >= FILE_SECONDS and (
+            step - self._written_step >= self.total / 100
+        )
+        if rare_enough or step >= self.total:
+            self._written_at, self._written_step = now, step
+            if self.terminal and _log_file is not None:
+                _log_file.write(text + "\n")
+                _log_file.flush()
+            elif not self.terminal:
+                say(text)
+
+    def close(self) -> None:
+        """Let the last line stand; call before saying anything else."""
+        if self._open:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            self._open = False
+
+
+class Metrics:
+    """metrics/<stage>_<tag>.jsonl: one object a line, cut back to the step that a run resumes."""
+
+    def __init__(self, stage: str, tag: str, step: int) -> None:
+        self.common = {"stage": stage, "tag": tag}
+        self.path = storage.base_dir() / "metrics" / f"{stage}_{tag}.jsonl"
+        kept = []
+        if step > 0 and self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    break  # a power cut in the middle of a line; what follows was never synced
+                if record["step"] <= step:
+                    kept.append(line)
+        storage.write_text(self.path, "".join(line + "\n" for line in kept))
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as we run)
+
+    def write(self, **values: Any) -> None:
+        """Append one record; values in tokens, seconds, bytes and nats as their names say."""
+        record = {"time": round(time.time(), 3), **self.common, **values}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        os.fsync(self._file.fileno())
+        self._file.close()

@@ -1,0 +1,95 @@
+"""Gigabytes of memory to batch sizes: the guide's table, and its rule made to hold.
+
+The rule: total_batch_size is a multiple of device_batch_size x max_seq_len. Where a derived or
+inherited number breaks it, the number is raised and one line says so; only two explicit values
+that disagree are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nanochat.system.cli import UserError
+
+# (at least this many GB, sequences a device, tokens an evaluation); the last row is "less".
+TABLE = ((128, 16, 65_536), (64, 8, 32_768), (32, 4, 16_384), (0, 1, 8_192))
+SMALLEST_TOTAL = 512  # tokens; a single row of 256 would make a step too noisy to learn from
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """What one optimiser step is made of; `notes` are lines for the user about raised numbers."""
+
+    device_batch_size: int
+    total_batch_size: int
+    eval_tokens: int
+    split_tokens: int
+    notes: tuple[str, ...] = ()
+
+    def grad_accum(self, max_seq_len: int) -> int:
+        """Micro-batches a step."""
+        return self.total_batch_size // (self.device_batch_size * max_seq_len)
+
+
+def row_for(memory_gb: int) -> tuple[int, int]:
+    """(device_batch_size, eval_tokens) for a machine with this much memory.
+
+    >>> row_for(64), row_for(24)
+    ((8, 32768), (1, 8192))
+    """
+    return next((batch, tokens) for least, batch, tokens in TABLE if memory_gb >= least)
+
+
+def batch_sizes(
+    memory_gb: int,
+    max_seq_len: int,
+    device_batch_size: int | None = None,
+    total_batch_size: int | None = None,
+    eval_tokens: int | None = None,
+    split_tokens: int | None = None,
+    inherited_total: int | None = None,
+) -> BatchSizes:
+    """Resolve the batch sizes; explicit values win over inherited ones, those over the table.
+
+    Tokens: total_batch_size, eval_tokens, split_tokens. Raises UserError where two explicit values
+    disagree, naming the nearest totals that work.
+
+    >>> batch_sizes(128, 256).total_batch_size
+    4096
+    """
+    from_table, table_tokens = row_for(memory_gb)
+    device = device_batch_size if device_batch_size is not None else from_table
+    tokens = device * max_seq_len  # of one micro-batch
+    notes: list[str] = []
+    if total_batch_size is not None and total_batch_size % tokens and device_batch_size is not None:
+        below, above = total_batch_size // tokens * tokens, _up(total_batch_size, tokens)
+        nearest = f"{below} or {above}" if below else f"{above}"
+        raise UserError(
+            f"total_batch_size={total_batch_size} is not a multiple of device_batch_size x "
+            f"max_seq_len = {device} x {max_seq_len} = {tokens}; the nearest that work: {nearest}"
+        )
+    if total_batch_size is not None and total_batch_size % tokens:
+        # Only the total was given: shrink the micro-batch until it divides, if any does.
+        fitting = [d for d in range(device, 0, -1) if total_batch_size % (d * max_seq_len) == 0]
+        if fitting:
+            notes.append(f"device_batch_size lowered from {device} to {fitting[0]} to divide it")
+            device, tokens = fitting[0], fitting[0] * max_seq_len
+    wanted = total_batch_size or inherited_total or max(tokens, SMALLEST_TOTAL)
+    return BatchSizes(
+        device,
+        _raised("total_batch_size", wanted, tokens, notes),
+        _raised("eval_tokens", eval_tokens or table_tokens, tokens, notes),
+        _raised("split_tokens", split_tokens or table_tokens, tokens, notes),
+        tuple(notes),
+    )
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _raised(name: str, value: int, multiple: int, notes: list[str]) -> int:
+    fits = _up(value, multiple)
+    if fits != value:
+        notes.append(f"{name} raised from {value:,} to {fits:,}, a multiple of {multiple:,}")
+    return fits

@@ -1,0 +1,242 @@
+"""Text to token ids and back.
+
+A tokenizer is the 256 bytes, the merges that a trainer found, and nine special tokens, in this
+order. It is stored as tokenizer.json in the format of the `tokenizers` library, so that other
+programs read it as it is; tiktoken does the encoding. Text from a user never becomes a special
+token: those are added by name only (conversation.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from nanochat.system import storage
+from nanochat.system.cli import UserError
+
+SPECIAL_TOKENS = (
+    "<|bos|>",
+    "<|user_start|>",
+    "<|user_end|>",
+    "<|assistant_start|>",
+    "<|assistant_end|>",
+    "<|python_start|>",
+    "<|python_end|>",
+    "<|output_start|>",
+    "<|output_end|>",
+)
+SMALLEST_VOCAB = 256 + len(SPECIAL_TOKENS)
+
+# GPT-4's pattern, but numbers come in groups of at most two digits: a small vocabulary has better
+# uses for its entries than a thousand numbers.
+PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+    r"|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+
+Merge = tuple[int, int]
+Progress = Callable[[str, int, int], None]
+
+
+def _byte_alphabet() -> list[str]:
+    """The character that stands for each byte in tokenizer.json (GPT-2's table).
+
+    Printable bytes stand for themselves; the others get characters from 256 on, in order.
+    """
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(others)) for b in range(256)]
+
+
+class Tokenizer:
+    """Bytes to ids. Ids 0..255 are the bytes, then one a merge, then the special tokens."""
+
+    def __init__(self, merges: Sequence[Merge], trainer: str = "unknown") -> None:
+        self.merges = [tuple(merge) for merge in merges]
+        self.trainer = trainer
+        self.pieces = [bytes([b]) for b in range(256)]
+        for left, right in self.merges:
+            self.pieces.append(self.pieces[left] + self.pieces[right])
+        first = len(self.pieces)
+        self.special = {name: first + i for i, name in enumerate(SPECIAL_TOKENS)}
+        self.bos = self.special["<|bos|>"]
+        self.vocab_size = first + len(SPECIAL_TOKENS)
+
+    @cached_property
+    def _tiktoken(self):
+        import tiktoken
+
+        return tiktoken.Encoding(
+            name="nanochat",
+            pat_str=PATTERN,
+            mergeable_ranks={piece: i for i, piece in enumerate(self.pieces)},
+            special_tokens=self.special,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ordinary text; a special token's name in it is just characters."""
+        return self._tiktoken.encode_ordinary(text)
+
+    def encode_batch(self, texts: list[str], num_threads: int = 1) -> list[list[int]]:
+        """Ids of many texts."""
+        return self._tiktoken.encode_ordinary_batch(texts, num_threads=num_threads)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes that the ids stand for; special tokens stand for none."""
+        count = len(self.pieces)
+        return b"".join(self.pieces[i] for i in ids if i < count)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids, with a replacement mark where the bytes are not UTF-8."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def token_bytes(self) -> list[int]:
+        """How many bytes each id stands for; special tokens stand for none."""
+        return [len(piece) for piece in self.pieces] + [0] * len(SPECIAL_TOKENS)
+
+    def to_json(self) -> str:
+        """tokenizer.json as the `tokenizers` library reads it."""
+        alphabet = _byte_alphabet()
+        names = ["".join(alphabet[b] for b in piece) for piece in self.pieces]
+        model = {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {name: i for i, name in enumerate(names)} | self.special,
+            "merges": [[names[left], names[right]] for left, right in self.merges],
+        }
+        flags = {"single_word": False, "lstrip": False, "rstrip": False}
+        byte_level = {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": False,
+        }
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": PATTERN},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        whole = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {"id": i, "content": name, **flags, "normalized": False, "special": True}
+                for name, i in self.special.items()
+            ],
+            "normalizer": None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+            "post_processor": None,
+            "decoder": byte_level,
+            "model": model,
+        }
+        return json.dumps(whole, ensure_ascii=False, indent=1)
+
+    @cached_property
+    def sha256(self) -> str:
+        """A name for exactly this tokenizer; checkpoints carry it."""
+        return hashlib.sha256(repr(self.merges).encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write tokenizer.json."""
+        storage.write_text(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Read tokenizer.json. Raises UserError where it is missing or was not made by us."""
+        if not path.exists():
+            raise UserError(f"there is no tokenizer at {path}: run python -m scripts.tokenizer")
+        whole = storage.read_json(path)
+        try:
+            ids: dict[str, int] = whole["model"]["vocab"]
+            merges = [(ids[left], ids[right]) for left, right in whole["model"]["merges"]]
+            tokenizer = cls(merges)
+            ordered = all(max(merge) < 256 + i for i, merge in enumerate(merges))
+            if not ordered or len(ids) != tokenizer.vocab_size:
+                raise ValueError("ids are not in the order of the merges")
+            if whole["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] != PATTERN:
+                raise ValueError("another split pattern")
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise UserError(
+                f"{path} is not a tokenizer of nanochat's ({error}): "
+                "train one with python -m scripts.tokenizer"
+            ) from None
+        return tokenizer
+
+
+def available_trainer() -> str:
+    """ "rustbpe" where our extension was built, else "tokenizers"."""
+    try:
+        import rustbpe
+    except ImportError:
+        return "tokenizers"
+    # At the root of a clone the folder rustbpe/ imports as an empty package.
+    return "rustbpe" if hasattr(rustbpe, "train") else "tokenizers"
+
+
+def train(
+    texts: Iterable[str],
+    vocab_size: int,
+    trainer: str | None = None,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Learn merges from texts; vocab_size counts the special tokens too.
+
+    Stops early when no pair occurs twice: then the tokenizer is smaller than asked for.
+    `progress(phase, done, total)` is called now and then. Raises UserError for a vocabulary that
+    can't hold the bytes and the special tokens.
+    """
+    if vocab_size < SMALLEST_VOCAB:
+        raise UserError(
+            f"vocab_size={vocab_size} is too small: {SMALLEST_VOCAB} is the least "
+            f"(256 bytes and {len(SPECIAL_TOKENS)} special tokens)"
+        )
+    trainer = trainer or available_trainer()
+    ordinary = vocab_size - len(SPECIAL_TOKENS)
+    if trainer == "rustbpe":
+        if available_trainer() != "rustbpe":
+            raise UserError(
+                "the Rust extension is not built: install Rust (https://rustup.rs), then run "
+                "bash dev/setup.sh; or leave out --trainer=rustbpe"
+            )
+        import rustbpe
+
+        merges = rustbpe.train(texts, ordinary, pattern=PATTERN, progress=progress)
+    else:
+        merges = _train_with_tokenizers(texts, ordinary)
+    return Tokenizer(merges, trainer)
+
+
+def _train_with_tokenizers(texts: Iterable[str], vocab_size: int) -> list[Merge]:
+    """The same interface without Rust: the `tokenizers` package; ties may fall differently."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, trainers
+
+    raw = tokenizers.Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = _byte_alphabet()
+    bpe = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(texts, bpe)
+    ids = {character: b for b, character in enumerate(alphabet)}
+    merges: list[Merge] = []
+    for left, right in json.loads(raw.to_str())["model"]["merges"]:
+        merges.append((ids[left], ids[right]))
+        ids[left + right] = 255 + len(merges)
+    return merges

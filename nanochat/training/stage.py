@@ -1,0 +1,376 @@
+"""What base training, midtraining and SFT have in common: open, train, save, say what came out.
+
+Each stage's script says what its rows are; everything else about a stage is here: which checkpoint
+it starts from, batch sizes, resuming, hooks at step boundaries, the last words.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import psutil
+import torch
+
+from nanochat.conversation import render_prompt
+from nanochat.data.dataloader import Ahead, Position, Row, batches
+from nanochat.engine import Engine, Sampling
+from nanochat.gpt import GPT
+from nanochat.system.cli import Interrupted, UserError
+from nanochat.system.device import Device, open_device
+from nanochat.system.log import Metrics, duration, say
+from nanochat.system.memory_profile import BatchSizes, batch_sizes
+from nanochat.tokenizer import Tokenizer
+from nanochat.training import checkpoint_manager as checkpoints
+from nanochat.training.loop import LoopConfig, TrainState, train
+from nanochat.training.optim import MuonAdamW, schedule
+from nanochat.training.stage_config import PLANNED, OptimConfig, StageConfig
+
+NAMES = {"base": "base training", "mid": "midtraining", "sft": "SFT"}
+NEXT = {"base": "scripts.mid_train", "mid": "scripts.chat_sft", "sft": "scripts.chat_cli -i sft"}
+COMPLETIONS = ("The capital of France is", "The opposite of hot is", "Once there was a")
+QUESTIONS = ("What color is the sky?", "What is the opposite of hot?", "Who are you?")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A stage ready to start: what its script filled in, and what follows from it."""
+
+    stage: str
+    tag: str
+    config: StageConfig  # with every planned field resolved
+    model: GPT
+    tokenizer: Tokenizer
+    device: Device
+    batch: BatchSizes
+    state: TrainState
+    resumed: checkpoints.Checkpoint | None
+
+
+RowsFrom = Callable[[Position | None], Iterator[Row]]
+Evaluate = Callable[[], dict[str, float]]
+
+
+def memory_gb_here() -> int:
+    """Physical memory in GB, rounded up to the next multiple of 4 (the kernel keeps a part)."""
+    return -(-psutil.virtual_memory().total // 2**30 // 4) * 4
+
+
+def find_resumable(stage: str, config: StageConfig) -> checkpoints.Checkpoint:
+    """The unfinished checkpoint that --resume means. Raises UserError where there is none."""
+    found = checkpoints.find(stage, config.model_tag)
+    if found.state["finished"]:
+        raise UserError(
+            f"{stage} {found.tag} is finished (step {found.step}): there is nothing to resume; "
+            f"go on with python -m {NEXT[stage]}"
+        )
+    return found
+
+
+def resumed_config(config: StageConfig, saved: checkpoints.Checkpoint) -> StageConfig:
+    """The saved run's config with this command's run-time choices.
+
+    Raises UserError for a planned field that says otherwise than the saved one.
+    """
+    before = saved.state["config"]
+    defaults = {f.name: f.default for f in fields(config)}
+    taken: dict[str, Any] = {}
+    for name in PLANNED:
+        if name not in defaults:
+            continue
+        value, given = before[name], getattr(config, name)
+        if name == "optim":
+            value = OptimConfig(**value)
+            differs = given.over(value) != value
+        else:
+            differs = given not in (defaults[name], value)
+        if differs:
+            raise UserError(
+                f"--{name}={given} can't be changed in a resumed run (it has {value}): "
+                "leave it out, or start anew without --resume"
+            )
+        taken[name] = value
+    for name in ("device_batch_size", "dtype", "compile", "eval_every", "eval_tokens"):
+        taken[name] = before[name] if getattr(config, name) in (None, 0) else getattr(config, name)
+    return replace(config, **taken)
+
+
+def set_aside(opened: Opened) -> None:
+    """Keep an earlier result under this stage and tag: its folder gets a free name, and a line."""
+    folder = checkpoints.stage_folder(opened.stage) / opened.tag
+    if opened.resumed is None and folder.exists():
+        n = next(
+            i for i in range(1, 10_000) if not folder.with_name(f"{opened.tag}-old{i}").exists()
+        )
+        folder.rename(folder.with_name(f"{opened.tag}-old{n}"))
+        say(f"{opened.stage} {opened.tag} was there already: kept as {opened.tag}-old{n}")
+
+
+def resolve_batch(config: StageConfig, max_seq_len: int, inherited: int | None) -> BatchSizes:
+    """Batch sizes for this stage, with a line for each number that had to be raised."""
+    batch = batch_sizes(
+        config.memory_gb or memory_gb_here(),
+        max_seq_len,
+        config.device_batch_size,
+        config.total_batch_size,
+        config.eval_tokens,
+        inherited_total=inherited,
+    )
+    for note in batch.notes:
+        say(note)
+    return batch
+
+
+def print_plan(opened: Opened) -> None:
+    """What is about to be done, as `name: value` lines."""
+    config, model, batch = opened.config, opened.model.config, opened.batch
+    length = model.max_seq_len
+    rows = batch.device_batch_size
+    memory = model.training_bytes(rows) / 1e9
+    for name, value in (
+        ("stage", NAMES[opened.stage]),
+        ("model_tag", opened.tag),
+        ("data", config.data),
+        ("parameters", f"{model.num_params():,}"),
+        ("vocab_size", f"{model.vocab_size:,}"),
+        (
+            "batch",
+            f"{rows} rows x {length} tokens x {batch.grad_accum(length)} micro-batches "
+            f"= {batch.total_batch_size:,} tokens a step",
+        ),
+        ("num_iterations", config.num_iterations),
+        ("tokens", f"{(config.num_iterations or 0) * batch.total_batch_size:,}"),
+        ("memory_gb", f"about {memory:.1f} and torch itself"),
+        ("device", f"{opened.device.type}, {str(opened.device.dtype).removeprefix('torch.')}"),
+    ):
+        say(f"{name}: {value}")
+
+
+def run(
+    opened: Opened,
+    rows_from: RowsFrom,
+    evaluate: Evaluate,
+    warmup: float = 0.0,
+    warmdown: float = 0.2,
+) -> None:
+    """Train an opened stage to its end. Raises Interrupted after a signal, everything saved."""
+    stage, config, device, state = opened.stage, opened.config, opened.device, opened.state
+    model, length = opened.model, opened.model.config.max_seq_len
+    total = config.num_iterations or 0
+    optimizer = MuonAdamW(model, config.optim)
+    if opened.resumed is not None:
+        tensors = opened.resumed.optimizer_tensors()
+        torch.set_rng_state(tensors.pop("random.torch"))
+        optimizer.load_state_tensors(tensors)
+        say(f"resuming {stage} {opened.tag} at step {state.step} of {total}")
+        _say_if_not_exact(opened)
+    metrics = Metrics(stage, opened.tag, state.step)
+    stream = Ahead(batches(rows_from(state.position), opened.batch.device_batch_size))
+    started = time.monotonic()
+    try:
+        finished = train(
+            _compiled(model, device),
+            optimizer,
+            stream,
+            LoopConfig(
+                NAMES[stage].split()[0],
+                total,
+                opened.batch.grad_accum(length),
+                lambda progress: schedule(progress, warmup, warmdown),
+            ),
+            state,
+            (_Save(opened, optimizer), _Evaluate(opened, evaluate), _Sample(opened)),
+            metrics,
+            device,
+        )
+    finally:
+        stream.close()
+        metrics.close()
+    if not finished:
+        raise Interrupted(
+            f"interrupted: {stage} {opened.tag} is saved at step {state.step} of {total}; continue "
+            f"with bash dev/continue_training.sh, or this command with --resume"
+        )
+    folder = checkpoints.step_folder(stage, opened.tag, state.step)
+    say(f"{NAMES[stage]} took {duration(time.monotonic() - started)}; the model is in {folder}")
+
+
+@torch.no_grad()
+def mean_loss(opened: Opened, rows: Iterator[Row]) -> float:
+    """Loss in nats a supervised token over eval_tokens of rows."""
+    total, count, read = 0.0, 0, 0
+    for batch in batches(rows, opened.batch.device_batch_size):
+        inputs = batch.inputs.to(opened.device.torch)
+        total += opened.model.loss(inputs, batch.targets.to(opened.device.torch)).item()
+        count += batch.n_valid
+        read += inputs.numel()
+        if read >= opened.batch.eval_tokens:
+            break
+    return total / count
+
+
+def _compiled(model: GPT, device: Device) -> Callable[..., torch.Tensor]:
+    return torch.compile(model.loss, dynamic=False) if device.compile else model.loss
+
+
+def _say_if_not_exact(opened: Opened) -> None:
+    now = _run_time_choices(opened)
+    before = opened.resumed.state["choices"] if opened.resumed else now
+    changed = [f"{k} {before.get(k)} -> {v}" for k, v in now.items() if before.get(k) != v]
+    if changed:
+        say(f"not bit for bit what an uninterrupted run would be: {', '.join(changed)}")
+
+
+def _run_time_choices(opened: Opened) -> dict[str, Any]:
+    device = opened.device
+    return {
+        "device": device.type,
+        "dtype": str(device.dtype).removeprefix("torch."),
+        "compile": device.compile,
+        "device_batch_size": opened.batch.device_batch_size,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _git_commit() -> str | None:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+class _Save:
+    """Write a checkpoint: every save_every updates, at the end, and when interrupted."""
+
+    def __init__(self, opened: Opened, optimizer: MuonAdamW) -> None:
+        self.opened, self.optimizer = opened, optimizer
+        self.saved_step = opened.state.step if opened.resumed else -1
+
+    def due(self, step: int, last: bool) -> bool:
+        every = self.opened.config.save_every
+        return step != self.saved_step and (last or (every > 0 and step > 0 and step % every == 0))
+
+    def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
+        opened = self.opened
+        if state.step == self.saved_step:
+            return {}
+        config = {
+            f.name: getattr(opened.config, f.name)
+            for f in fields(opened.config)
+            if f.name not in ("optim", "log_file", "resume", "dry_run")
+        }
+        whole = {
+            "stage": opened.stage,
+            "tag": opened.tag,
+            "time": time.time(),
+            "finished": last,
+            **asdict(state),
+            "num_iterations": opened.config.num_iterations,
+            "model": opened.model.config.to_json(),
+            "config": config | {"optim": asdict(opened.config.optim)},
+            "batch": asdict(opened.batch),
+            "choices": _run_time_choices(opened),
+            "tokenizer_sha256": opened.tokenizer.sha256,
+            "machine": f"{platform.platform()}, Python {platform.python_version()}",
+            "git_commit": _git_commit(),
+        }
+        tensors = self.optimizer.state_tensors() | {"random.torch": torch.get_rng_state()}
+        checkpoints.save(opened.stage, whole, opened.model, opened.tokenizer, tensors)
+        self.saved_step = state.step
+        return {}
+
+
+class _Evaluate:
+    """Measure on held-out data, after the save: a failing evaluation loses nothing."""
+
+    def __init__(self, opened: Opened, evaluate: Evaluate) -> None:
+        self.opened, self.evaluate = opened, evaluate
+
+    def due(self, step: int, last: bool) -> bool:
+        every = self.opened.config.eval_every
+        return last or (every > 0 and step % every == 0)
+
+    def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
+        say(f"evaluating {self.opened.stage} at step {state.step} ...")
+        found = self.evaluate()
+        say("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
+        return found
+
+
+class _Sample:
+    """Show what the model says at the end; curiosity is why one trains a model."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+
+    def due(self, step: int, last: bool) -> bool:
+        return last
+
+    def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
+        opened = self.opened
+        engine = Engine(opened.model, opened.tokenizer)
+        length = opened.model.config.max_seq_len
+        sampling = Sampling(max_new_tokens=24)
+        base = opened.stage == "base"
+        for text in COMPLETIONS if base else QUESTIONS:
+            if base:
+                prompt = [opened.tokenizer.bos, *opened.tokenizer.encode(text)]
+            else:
+                asked = [{"role": "user", "content": text}]
+                prompt, _ = render_prompt(asked, opened.tokenizer, length)
+            if len(prompt) < length:
+                answer = " ".join(engine.complete([prompt], sampling)[0].split())
+                say(f"  {text} {'...' if base else '->'} {answer}")
+        return {}
+
+
+PARENT = {"mid": "base", "sft": "mid"}
+
+
+def open_resumed(stage: str, config: StageConfig) -> Opened:
+    """An interrupted stage as it stands, to go on with."""
+    saved = find_resumable(stage, config)
+    config = resumed_config(config, saved)
+    device = open_device(config.device_type, config.dtype, config.compile)
+    model = saved.model(device)
+    batch = resolve_batch(config, model.config.max_seq_len, None)
+    names = {f.name for f in fields(TrainState)}
+    state = TrainState(**{k: v for k, v in saved.state.items() if k in names})
+    return Opened(stage, saved.tag, config, model, saved.tokenizer(), device, batch, state, saved)
+
+
+def open_next(stage: str, config: StageConfig, default_iterations: int) -> Opened:
+    """Midtraining or SFT on the model of the stage before, inheriting what was not given."""
+    if config.resume:
+        return open_resumed(stage, config)
+    parent = checkpoints.find(PARENT[stage], config.model_tag)
+    before = parent.state
+    if not before["finished"]:
+        say(f"{PARENT[stage]} {parent.tag} is not finished: going on from its step {parent.step}")
+    device = open_device(config.device_type, config.dtype, config.compile)
+    model = parent.model(device)
+    if config.max_seq_len is not None:
+        model.config = replace(model.config, max_seq_len=config.max_seq_len)
+    config = replace(
+        config,
+        num_iterations=config.num_iterations or default_iterations,
+        max_seq_len=model.config.max_seq_len,
+        data=config.data or before["config"]["data"],
+        memory_gb=config.memory_gb or before["config"]["memory_gb"],
+        optim=config.optim.over(OptimConfig(**before["config"]["optim"])),
+    )
+    if config.device_batch_size is None and config.total_batch_size is None:
+        config = replace(config, device_batch_size=before["batch"]["device_batch_size"])
+    inherited_total = before["batch"]["total_batch_size"]
+    batch = resolve_batch(config, model.config.max_seq_len, inherited_total)
+    config = replace(config, total_batch_size=batch.total_batch_size)
+    tokenizer = parent.tokenizer()
+    return Opened(stage, parent.tag, config, model, tokenizer, device, batch, TrainState(), None)

@@ -1,0 +1,103 @@
+"""The flags of every training stage, apart from stage.py so that --help need not load torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+# What a resumed run may not change: a step would no longer be the same step.
+PLANNED = ("num_iterations", "total_batch_size", "max_seq_len", "data", "seed", "depth", "optim")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Learning rates at their peak. None: the default for base, inherited for mid and SFT."""
+
+    embedding_lr: float | None = None
+    """peak learning rate of the token embedding, AdamW (default: 0.3)"""
+    unembedding_lr: float | None = None
+    """peak learning rate of the head, AdamW (default: 0.004)"""
+    matrix_lr: float | None = None
+    """peak learning rate of the blocks' matrices, Muon (default: 0.02)"""
+    weight_decay: float | None = None
+    """decoupled weight decay of the matrices (default: 0)"""
+    grad_clip: float | None = None
+    """the gradient's global norm is cut to this; 0 turns it off (default: 1)"""
+
+    def __post_init__(self) -> None:
+        """Refuse negative numbers by name."""
+        for name, value in asdict(self).items():
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name}={value}: it must be 0 or more")
+
+    def over(self, below: OptimConfig) -> OptimConfig:
+        """This one where it says something, else the one below.
+
+        >>> OptimConfig(matrix_lr=0.1).over(OptimConfig(matrix_lr=0.2, grad_clip=1.0)).grad_clip
+        1.0
+        """
+        given = {k: v for k, v in asdict(self).items() if v is not None}
+        return replace(below, **given)
+
+
+BASE_OPTIM = OptimConfig(
+    embedding_lr=0.3, unembedding_lr=0.004, matrix_lr=0.02, weight_decay=0.0, grad_clip=1.0
+)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Flags of every training stage. None means: derived, or inherited from the stage before."""
+
+    model_tag: str | None = None
+    """name of the model (default: d<depth> for base, the newest for mid and SFT)"""
+    num_iterations: int | None = None
+    """optimiser updates (default: 50 base, 100 mid, 100 SFT)"""
+    device_batch_size: int | None = None
+    """rows a micro-batch (default: by memory)"""
+    total_batch_size: int | None = None
+    """tokens an optimiser update, a multiple of device_batch_size x max_seq_len"""
+    max_seq_len: int | None = None
+    """tokens a row, the context length (default: 256, then inherited)"""
+    data: str | None = None
+    """tinyworld, or a folder of your own (default: tinyworld, then inherited)"""
+    eval_every: int = 0
+    """updates between evaluations; 0: only at the end"""
+    eval_tokens: int | None = None
+    """held-out tokens an evaluation (default: by memory)"""
+    save_every: int = 0
+    """updates between checkpoints; 0: only at the end (and when interrupted)"""
+    resume: bool = False
+    """go on with an interrupted run, from the step at which it stopped"""
+    dry_run: bool = False
+    """print what would be done, train nothing"""
+    memory_gb: int | None = None
+    """memory to plan with, in GB (default: this machine's)"""
+    device_type: str | None = None
+    """cuda, mps or cpu (default: the best there is)"""
+    dtype: str | None = None
+    """float32 or bfloat16 for activations (default: bfloat16 on cuda only)"""
+    compile: bool | None = None
+    """torch.compile (default: on cuda only)"""
+    seed: int = 42
+    """of the first weights and the order of the data"""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    log_file: Path | None = None
+    """append everything that is said to this file, too"""
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense by name, with the rule."""
+        for name in ("num_iterations", "device_batch_size", "total_batch_size", "eval_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: it must be 1 or more")
+        if self.max_seq_len is not None and self.max_seq_len < 8:
+            raise ValueError(f"max_seq_len={self.max_seq_len}: it must be 8 or more")
+        for name in ("eval_every", "save_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be 0 (off) or more")
+        choices = {"device_type": ("cuda", "mps", "cpu"), "dtype": ("float32", "bfloat16")}
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise ValueError(f"{name}={value}: it must be one of {', '.join(allowed)}")

@@ -1,0 +1,465 @@
+//! Texts to merges: first count the distinct pieces, then merge the commonest pair again and again.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::Error;
+use crate::split::Splitter;
+
+/// Each distinct piece, and how often it occurs.
+pub type PieceCounts = FxHashMap<Box<[u8]>, u64>;
+
+/// A pair of ids.
+pub type Pair = (u32, u32);
+
+/// A batch is handed on when it has this many bytes: enough that the hand-over costs nothing, few
+/// enough that the batches under way take little memory.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How long to wait at most before the caller is asked whether to go on.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Texts laid end to end.
+#[derive(Default)]
+pub struct Batch {
+    text: String,
+    ends: Vec<usize>, // where each text ends
+}
+
+impl Batch {
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+    }
+
+    pub fn is_full(&self) -> bool {
+        // Many empty texts must fill a batch too.
+        self.text.len() + self.ends.len() >= BATCH_BYTES
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(start, &end)| &self.text[start..end])
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.text.shrink_to(2 * BATCH_BYTES); // one huge text must not stay for ever
+    }
+}
+
+/// Counts the pieces of all texts, with `num_threads` threads beside the calling one.
+///
+/// `fill` fills an empty batch and leaves it empty at the end of the texts. It is called on the
+/// calling thread while the others count. `tick` is called while that thread waits. An error of
+/// either stops the work at once.
+pub fn count_pieces<E: From<Error>>(
+    splitter: &Splitter,
+    num_threads: usize,
+    mut fill: impl FnMut(&mut Batch) -> Result<(), E>,
+    mut tick: impl FnMut() -> Result<(), E>,
+) -> Result<PieceCounts, E> {
+    let num_threads = num_threads.max(1);
+    let stop = AtomicBool::new(false);
+    let (full_sender, full) = mpsc::channel::<Batch>();
+    let (empty_sender, empty) = mpsc::channel::<Batch>();
+    let (counts_sender, counts) = mpsc::channel();
+    let full = Mutex::new(full);
+    // The number of batches is fixed, so a slow count holds back the reading, not memory.
+    for _ in 0..2 * num_threads {
+        let _ = empty_sender.send(Batch::default()); // cannot fail: we hold the other end
+    }
+    thread::scope(|scope| {
+        let run = || -> Result<PieceCounts, E> {
+            for _ in 0..num_threads {
+                let (splitter, full, stop) = (splitter.clone(), &full, &stop);
+                let (empty_sender, counts_sender) = (empty_sender.clone(), counts_sender.clone());
+                let work = move || {
+                    let counted = count_batches(&splitter, full, &empty_sender, stop);
+                    if counted.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    let _ = counts_sender.send(counted); // the caller has gone: nobody to tell
+                };
+                let spawned = thread::Builder::new().spawn_scoped(scope, work);
+                spawned.map_err(|e| Error::NoThread(e.to_string()))?;
+            }
+            // Now only the threads can send: should all be gone, waiting for them ends.
+            drop((empty_sender, counts_sender));
+            while !stop.load(Ordering::Relaxed) {
+                let Some(mut batch) = receive(&empty, &mut tick)? else {
+                    break;
+                };
+                fill(&mut batch)?;
+                if batch.is_empty() {
+                    break;
+                }
+                let _ = full_sender.send(batch); // cannot fail: `full` outlives the threads
+            }
+            for _ in 0..num_threads {
+                let _ = full_sender.send(Batch::default()); // empty: no more will come
+            }
+            let mut all = PieceCounts::default();
+            for _ in 0..num_threads {
+                let some = receive(&counts, &mut tick)?;
+                let broke_off = || Err(Error::NoThread("one broke off".into()));
+                let mut some = some.unwrap_or_else(broke_off)?;
+                if some.len() > all.len() {
+                    std::mem::swap(&mut all, &mut some);
+                }
+                for (piece, count) in some {
+                    let total = all.entry(piece).or_insert(0);
+                    *total = total.saturating_add(count);
+                }
+            }
+            Ok(all)
+        };
+        let result = run();
+        if result.is_err() {
+            // The scope waits for the threads: wake them and let them go.
+            stop.store(true, Ordering::Relaxed);
+            for _ in 0..num_threads {
+                let _ = full_sender.send(Batch::default());
+            }
+        }
+        result
+    })
+}
+
+/// One thread's share: counts batches until an empty one comes.
+fn count_batches(
+    splitter: &Splitter,
+    full: &Mutex<Receiver<Batch>>,
+    empty: &mpsc::Sender<Batch>,
+    stop: &AtomicBool,
+) -> Result<PieceCounts, Error> {
+    let mut counts = PieceCounts::default();
+    loop {
+        let received = match full.lock() {
+            Ok(full) => full.recv(),
+            Err(_) => return Ok(counts), // another thread panicked; the scope reports it
+        };
+        let mut batch = match received {
+            Ok(batch) if !batch.is_empty() && !stop.load(Ordering::Relaxed) => batch,
+            _ => return Ok(counts),
+        };
+        for text in batch.texts() {
+            splitter.split(text, |piece| {
+                match counts.get_mut(piece) {
+                    Some(count) => *count += 1,
+                    None => _ = counts.insert(piece.into(), 1),
+                }
+                !stop.load(Ordering::Relaxed)
+            })?;
+        }
+        batch.clear();
+        let _ = empty.send(batch); // the caller has gone: it needs no batch
+    }
+}
+
+/// Waits for a message, asking the caller now and then. None: all who could send one have gone.
+fn receive<T, E>(
+    from: &Receiver<T>,
+    tick: &mut impl FnMut() -> Result<(), E>,
+) -> Result<Option<T>, E> {
+    loop {
+        match from.recv_timeout(TICK) {
+            Ok(message) => return Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => tick()?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        }
+    }
+}
+
+/// In `Symbols::ids`, the slot between two pieces, and a byte inside a token.
+const BETWEEN: u32 = u32::MAX;
+const INSIDE: u32 = u32::MAX - 1;
+
+/// All distinct pieces as one array, a slot a byte, with a slot between pieces and at both ends.
+///
+/// A token's id stands at its first and at its last byte. So the neighbours of a token are found
+/// in one step each (`lens` says how far a token reaches), and a merge costs the same in a piece of
+/// any length.
+struct Symbols {
+    ids: Vec<u32>,
+    pieces: Vec<u32>,  // which piece a slot belongs to
+    weights: Vec<u64>, // how often each piece occurs
+    lens: Vec<u32>,    // bytes of each token
+}
+
+/// A pair's count over all texts, and the slots where its left token starts (ascending; some are
+/// out of date, which the slots themselves tell).
+#[derive(Default)]
+struct Occurrences {
+    count: u64,
+    slots: Vec<u32>,
+}
+
+/// A pair as one number, which sorts like the pair and hashes faster.
+pub(crate) fn key((left, right): Pair) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
+
+fn unkey(key: u64) -> Pair {
+    ((key >> 32) as u32, key as u32)
+}
+
+/// Learns at most `num_merges` merges; fewer if no pair occurs twice any more.
+///
+/// `tick` gets the number of merges made, at least at each; its error stops the work.
+pub fn learn_merges<E: From<Error>>(
+    counts: PieceCounts,
+    num_merges: usize,
+    mut tick: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<Pair>, E> {
+    let mut symbols = Symbols::new(counts)?;
+    let mut pairs = symbols.pairs();
+    // Lazy: an entry's count may be out of date. After the merge that makes it, a pair can only
+    // become rarer, so an entry is never too low, and it is enough to look when it is at the top.
+    let mut heap: BinaryHeap<_> = pairs.iter().map(|(&k, p)| (p.count, Reverse(k))).collect();
+    let mut merges = Vec::new();
+    while merges.len() < num_merges
+        && let Some((count, Reverse(pair))) = heap.pop()
+    {
+        match pairs.get(&pair) {
+            None => continue,
+            Some(now) if now.count < count => {
+                heap.push((now.count, Reverse(pair)));
+                continue;
+            }
+            Some(_) => {}
+        }
+        let Some(Occurrences { slots, .. }) = pairs.remove(&pair) else {
+            continue;
+        };
+        let mut made = FxHashMap::default();
+        let token = symbols.add_token(unkey(pair));
+        for some in slots.chunks(1 << 16) {
+            tick(merges.len())?;
+            symbols.merge(unkey(pair), token, some, &mut pairs, &mut made);
+        }
+        for (pair, mut occurrences) in made {
+            if occurrences.count >= 2 {
+                occurrences.slots.shrink_to_fit();
+                heap.push((occurrences.count, Reverse(pair)));
+                pairs.insert(pair, occurrences);
+            }
+        }
+        merges.push(unkey(pair));
+    }
+    tick(merges.len())?;
+    Ok(merges)
+}
+
+impl Symbols {
+    fn new(counts: PieceCounts) -> Result<Self, Error> {
+        let slots = counts.keys().map(|piece| piece.len() + 1).sum::<usize>() + 1;
+        if u32::try_from(slots).is_err() {
+            return Err(Error::TooManyPieces);
+        }
+        let mut ids = Vec::with_capacity(slots);
+        let mut pieces = Vec::with_capacity(slots);
+        let mut weights = Vec::with_capacity(counts.len());
+        for (piece, count) in counts {
+            ids.push(BETWEEN);
+            ids.extend(piece.iter().map(|&byte| u32::from(byte)));
+            pieces.resize(ids.len(), weights.len() as u32); // fits: fewer pieces than slots
+            weights.push(count);
+        }
+        ids.push(BETWEEN);
+        Ok(Self {
+            ids,
+            pieces,
+            weights,
+            lens: vec![1; 256],
+        })
+    }
+
+    /// The pairs of bytes that occur twice or more.
+    fn pairs(&self) -> FxHashMap<u64, Occurrences> {
+        let mut pairs = FxHashMap::<u64, Occurrences>::default();
+        for (slot, ids) in self.ids.windows(2).enumerate() {
+            if ids[0] != BETWEEN && ids[1] != BETWEEN {
+                let weight = self.weights[self.pieces[slot] as usize];
+                pairs
+                    .entry(key((ids[0], ids[1])))
+                    .or_default()
+                    .add(slot, weight);
+            }
+        }
+        pairs.retain(|_, pair| pair.count >= 2);
+        pairs
+    }
+
+    fn add_token(&mut self, (left, right): Pair) -> u32 {
+        self.lens
+            .push(self.lens[left as usize] + self.lens[right as usize]);
+        self.lens.len() as u32 - 1
+    }
+
+    /// Merges the pair at `slots`, of which some may be out of date. Lowers the counts of the
+    /// neighbouring pairs that go, and adds the new ones to `made`.
+    fn merge(
+        &mut self,
+        (left, right): Pair,
+        token: u32,
+        slots: &[u32],
+        pairs: &mut FxHashMap<u64, Occurrences>,
+        made: &mut FxHashMap<u64, Occurrences>,
+    ) {
+        for &slot in slots {
+            // A slot is here because a token `left` once started at it. Tokens only grow, so that
+            // id at that slot is still this token's start, never another's end.
+            let slot = slot as usize;
+            if self.ids[slot] != left {
+                continue;
+            }
+            let middle = slot + self.lens[left as usize] as usize;
+            if self.ids[middle] != right {
+                continue;
+            }
+            let end = middle + self.lens[right as usize] as usize;
+            let weight = self.weights[self.pieces[slot] as usize];
+
+            let before = self.ids[slot - 1];
+            if before != BETWEEN {
+                if before == token {
+                    // In "aaaa" the second (a, a) takes away the (token, a) that the first has made.
+                    made.entry(key((before, left))).or_default().count -= weight;
+                } else {
+                    lower(pairs, key((before, left)), weight);
+                }
+                let start = slot - self.lens[before as usize] as usize;
+                made.entry(key((before, token)))
+                    .or_default()
+                    .add(start, weight);
+            }
+            let after = self.ids[end];
+            if after != BETWEEN {
+                lower(pairs, key((right, after)), weight);
+                made.entry(key((token, after)))
+                    .or_default()
+                    .add(slot, weight);
+            }
+            self.ids[middle - 1] = INSIDE;
+            self.ids[middle] = INSIDE;
+            self.ids[slot] = token;
+            self.ids[end - 1] = token;
+        }
+    }
+}
+
+impl Occurrences {
+    fn add(&mut self, slot: usize, weight: u64) {
+        self.count = self.count.saturating_add(weight);
+        self.slots.push(slot as u32);
+    }
+}
+
+/// Forgets the pair when it becomes too rare: it cannot become common again.
+fn lower(pairs: &mut FxHashMap<u64, Occurrences>, pair: u64, weight: u64) {
+    if let Some(occurrences) = pairs.get_mut(&pair) {
+        occurrences.count = occurrences.count.saturating_sub(weight);
+        if occurrences.count < 2 {
+            pairs.remove(&pair);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(texts: &[&str], num_merges: usize, num_threads: usize) -> Vec<Pair> {
+        let splitter = Splitter::new(None).unwrap();
+        let mut texts = texts.iter();
+        let fill = |batch: &mut Batch| {
+            // One text a batch, so that threads have something to share.
+            texts.next().into_iter().for_each(|text| batch.push(text));
+            Ok::<(), Error>(())
+        };
+        let counts = count_pieces(&splitter, num_threads, fill, || Ok(())).unwrap();
+        learn_merges(counts, num_merges, |_| Ok::<(), Error>(())).unwrap()
+    }
+
+    #[test]
+    fn commonest_pair_first_and_of_equals_the_smaller() {
+        let (a, b, c) = (97, 98, 99);
+        assert_eq!(train(&["ab", "bc", "bc", "ab"], 9, 1), [(a, b), (b, c)]);
+        assert_eq!(
+            train(&["bc", "bc", "ab", "bc", "ab"], 9, 1),
+            [(b, c), (a, b)]
+        );
+        assert_eq!(train(&["abc", "abc"], 9, 1), [(a, b), (256, c)]);
+        assert_eq!(train(&["abc", "abc"], 1, 1), [(a, b)]);
+    }
+
+    #[test]
+    fn runs_of_one_letter_merge_from_the_left() {
+        let a = 97;
+        // aaaaaaa: (a,a) occurs 6 times; then AAAa: (A,A) twice, (A,a) once; then nothing twice.
+        assert_eq!(train(&["aaaaaaa"], 9, 1), [(a, a), (256, 256)]);
+        assert_eq!(train(&["aaaa", "aaa"], 9, 1), [(a, a)]);
+    }
+
+    #[test]
+    fn nothing_that_occurs_once_is_merged() {
+        assert_eq!(train(&[], 9, 1), []);
+        assert_eq!(train(&["", "abcd"], 9, 1), []);
+    }
+
+    #[test]
+    fn same_for_any_number_of_threads() {
+        let texts: Vec<String> = (0..300)
+            .map(|i| format!("the {} cat, {}th of {}", i % 7, i * i, i % 11))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let one = train(&texts, 200, 1);
+        assert!(one.len() > 50);
+        assert_eq!(train(&texts, 200, 2), one);
+        assert_eq!(train(&texts, 200, 8), one);
+    }
+
+    #[test]
+    fn errors_stop_the_work() {
+        let error = || Error::NoThread("stop".into());
+        let splitter = Splitter::new(None).unwrap();
+        let mut left = 3;
+        let fill = |batch: &mut Batch| {
+            batch.push("hello hello");
+            left -= 1;
+            if left > 0 { Ok(()) } else { Err(error()) }
+        };
+        assert_eq!(
+            count_pieces(&splitter, 4, fill, || Ok(())).err(),
+            Some(error())
+        );
+        let counts = PieceCounts::from_iter([(Box::from(b"abab".as_slice()), 5)]);
+        assert_eq!(
+            learn_merges(counts, 9, |_| Err(error())).err(),
+            Some(error())
+        );
+        // (x+x+)+y needs exponential time on x...x, which fancy-regex refuses.
+        let splitter = Splitter::new(Some(r"(x+x+)+(?=y)\1")).unwrap();
+        let fill = |batch: &mut Batch| {
+            batch.push(&"x".repeat(60));
+            Ok(())
+        };
+        let failed = count_pieces(&splitter, 2, fill, || Ok(())).err();
+        assert!(matches!(failed, Some(Error::SplitFailed(_))), "{failed:?}");
+    }
+}

@@ -1,0 +1,98 @@
+"""Train the base model: predict the next token of text. `python -m scripts.base_train --depth=4`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nanochat.system import cli
+from nanochat.training.stage_config import BASE_OPTIM, StageConfig
+
+
+@dataclass(frozen=True)
+class Config(StageConfig):
+    """Train a base model from nothing on the training shards."""
+
+    depth: int = 4
+    """layers; the width is 64 times it"""
+    data_shards: int | None = None
+    """training shards to read (default: all)"""
+    warmup: float = 0.0
+    """share of the updates in which the learning rate rises from 0"""
+    warmdown: float = 0.4
+    """share of the updates in which it falls to 0"""
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense by name."""
+        super().__post_init__()
+        if not 1 <= self.depth <= 64:
+            raise ValueError(f"depth={self.depth}: it must be from 1 to 64")
+        for name in ("warmup", "warmdown"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be from 0 to 1")
+
+
+def main(config: Config) -> None:
+    """Open or resume, train, save."""
+    from nanochat.data import dataloader, dataset
+    from nanochat.evals.bpb import bits_per_byte
+    from nanochat.system import log
+    from nanochat.training import stage
+
+    log.keep_in(config.log_file)
+    opened = stage.open_resumed("base", config) if config.resume else open_new(config)
+    config, model, tokenizer = opened.config, opened.model, opened.tokenizer
+    stage.print_plan(opened)
+    source = dataset.open_source(config.data, config.data_shards)
+    if config.dry_run:
+        return
+    lanes = dataloader.lanes_for(dataset.count_documents(source.train_shards))
+
+    def rows(position):
+        read = dataloader.text_reader(source.train_shards, tokenizer)
+        return dataloader.packed_rows(read, model.config.max_seq_len, lanes, position)
+
+    def evaluate() -> dict[str, float]:
+        texts = dataset.read_epoch((source.val_shard,))
+        bpb, _, _ = bits_per_byte(
+            model, tokenizer, texts, opened.batch.device_batch_size, opened.batch.eval_tokens
+        )
+        return {"val_bpb": bpb}
+
+    stage.run(opened, rows, evaluate, config.warmup, config.warmdown)
+
+
+def open_new(config: Config):
+    """A new model of the depth asked for, with the newest tokenizer, under a free tag."""
+    from nanochat.gpt import GPT
+    from nanochat.gpt_config import GPTConfig
+    from nanochat.system import storage
+    from nanochat.system.device import open_device
+    from nanochat.tokenizer import Tokenizer
+    from nanochat.training import checkpoint_manager as checkpoints
+    from nanochat.training import stage
+    from nanochat.training.loop import TrainState
+
+    tokenizer = Tokenizer.load(storage.base_dir() / "tokenizer" / "tokenizer.json")
+    length = config.max_seq_len or 256
+    tag = checkpoints.free_tag("base", config.model_tag, f"d{config.depth}")
+    batch = stage.resolve_batch(config, length, None)
+    config = replace(
+        config,
+        num_iterations=config.num_iterations or 50,
+        max_seq_len=length,
+        total_batch_size=batch.total_batch_size,
+        data=config.data or "tinyworld",
+        memory_gb=config.memory_gb or stage.memory_gb_here(),
+        optim=config.optim.over(BASE_OPTIM),
+    )
+    device = open_device(config.device_type, config.dtype, config.compile)
+    model = GPT(GPTConfig(config.depth, tokenizer.vocab_size, length))
+    if not config.dry_run:
+        model.init_weights(config.seed)
+    model.to(device.torch)
+    model.dtype = device.dtype
+    return stage.Opened("base", tag, config, model, tokenizer, device, batch, TrainState(), None)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, "python -m scripts.base_train")

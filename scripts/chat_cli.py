@@ -1,0 +1,130 @@
+"""Talk to a model in the terminal. `python -m scripts.chat_cli -i sft`"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from nanochat.system import cli
+
+HELP = "Type a question. clear: begin anew; quit or Ctrl-D: leave; Ctrl-C: stop an answer."
+
+
+@dataclass(frozen=True)
+class Config:
+    """Talk to a model; with --prompt, answer once and print nothing but the answer."""
+
+    source: Annotated[str, tyro.conf.arg(aliases=["-i"])] = "sft"
+    """sft, mid or base"""
+    prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None
+    """ask this and leave; - reads it from standard input"""
+    model_tag: Annotated[str | None, tyro.conf.arg(aliases=["-g"])] = None
+    """which model (default: the newest)"""
+    step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
+    """which step (default: the last)"""
+    temperature: Annotated[float, tyro.conf.arg(aliases=["-t"])] = 0.0
+    """0: always the most likely word; around 0.8: livelier, and more often wrong"""
+    top_k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 50
+    """choose among so many tokens"""
+    seed: int | None = None
+    """the same seed and question give the same answer (default: never the same)"""
+    max_new_tokens: int = 256
+    """tokens of an answer at the most"""
+    device_type: str | None = None
+    """cuda, mps or cpu (default: the best there is)"""
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense by name."""
+        if self.source not in ("base", "mid", "sft"):
+            raise ValueError(f"-i {self.source}: it must be sft, mid or base")
+        if not 0 <= self.temperature <= 10:
+            raise ValueError(f"temperature={self.temperature}: it must be from 0 to 10")
+        for name in ("top_k", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
+
+
+def main(config: Config) -> None:
+    """Load the model, then answer once or hold a conversation."""
+    text = sys.stdin.read() if config.prompt == "-" else config.prompt
+    if text is not None and not text.strip():
+        raise cli.UserError("the prompt is empty: give a question after -p")
+    from nanochat.engine import Engine, Sampling
+    from nanochat.system.device import open_device
+    from nanochat.training import checkpoint_manager as checkpoints
+
+    found = checkpoints.find(config.source, config.model_tag, config.step)
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers
+        device = open_device(config.device_type)
+    engine = Engine(found.model(device), found.tokenizer())
+    sampling = Sampling(config.temperature, config.top_k, config.max_new_tokens, config.seed)
+    if text is not None:
+        answer(engine, [{"role": "user", "content": text.strip()}], sampling)
+        return
+    print(f"nanochat, {found.tag} ({config.source}, step {found.step:,}). {HELP}", file=sys.stderr)
+    converse(engine, sampling)
+
+
+def converse(engine, sampling) -> None:
+    """Read, answer, remember, until the user leaves."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 (gives input() its line editing)
+    conversation: list[dict] = []
+    while True:
+        try:
+            text = input("\nYou: ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if text.lower() in ("quit", "exit"):
+            return
+        if text.lower() == "clear":
+            conversation = []
+            print("(a new conversation)")
+            continue
+        if not text:
+            continue
+        conversation.append({"role": "user", "content": text})
+        print("nanochat: ", end="", flush=True)
+        try:
+            said = answer(engine, conversation, sampling)
+        except cli.UserError as error:
+            print(f"({error})")
+            conversation.pop()
+            continue
+        conversation.append({"role": "assistant", "content": said})
+
+
+def answer(engine, conversation: list[dict], sampling) -> str:
+    """Stream the answer to standard output; returns it. Ctrl-C ends it early in a conversation."""
+    from nanochat.conversation import render_prompt
+
+    # Room for an answer: the oldest turns go first.
+    length = engine.model.config.max_seq_len
+    limit = length - min(length // 4, sampling.max_new_tokens)
+    prompt, dropped = render_prompt(conversation, engine.tokenizer, limit)
+    if dropped:
+        print(f"(the first {dropped} messages no longer fit and are forgotten)", file=sys.stderr)
+    said = ""
+    try:
+        for event in engine.stream(prompt, sampling):
+            if event.kind == "text":
+                said += event.text
+                sys.stdout.write(event.text)
+                sys.stdout.flush()
+            elif event.kind == "done" and event.text == "length":
+                print(" ...", end="", file=sys.stderr)
+    except KeyboardInterrupt:
+        if len(conversation) == 1 and not sys.stdin.isatty():
+            raise
+        sys.stdout.write(" (stopped)")
+    print(flush=True)
+    return said
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, "python -m scripts.chat_cli")

@@ -1,0 +1,51 @@
+"""Get or make the text to learn from. `python -m scripts.data -n 4`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nanochat.system import cli
+
+
+@dataclass(frozen=True)
+class Config:
+    """Get or make the shards of text that base training reads."""
+
+    num_shards: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
+    """training shards (tinyworld: 5 MB each); the validation shard comes besides"""
+    data: str = "tinyworld"
+    """tinyworld, or a folder with pretrain/ and conversations/ in it"""
+    log_file: Path | None = None
+    """append everything that is said to this file, too"""
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense by name."""
+        if self.num_shards < 1:
+            raise ValueError(f"num_shards={self.num_shards}: it must be 1 or more")
+
+
+def main(config: Config) -> None:
+    """Make what is missing, check what is there."""
+    from nanochat.data import dataset
+    from nanochat.system import log
+
+    log.keep_in(config.log_file)
+    line = log.StepLine(config.num_shards)
+    total = 0
+    for done, total in dataset.prepare(config.data, config.num_shards):
+        line.show(done, f"shard {done}/{total}")
+    line.close()
+    source = dataset.open_source(config.data, config.num_shards)
+    documents = dataset.count_documents(source.train_shards)
+    log.say(
+        f"{source.name}: {len(source.train_shards)} shards, {documents:,} documents, "
+        f"{source.text_bytes() / 1e6:.1f} MB compressed; validation {source.val_shard.name}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, "python -m scripts.data")

@@ -1,0 +1,125 @@
+"""Train the tokenizer, or encode a file with one. `python -m scripts.tokenizer`"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanochat.system import cli
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train the tokenizer on the training shards, or encode a file with one that is there."""
+
+    vocab_size: int | None = None
+    """entries, special tokens included (default: by the data; at least 265)"""
+    max_chars: int = 500_000_000
+    """characters of text to read at the most"""
+    data: str = "tinyworld"
+    """tinyworld, or a folder of your own"""
+    data_shards: int | None = None
+    """training shards to read (default: all)"""
+    trainer: str | None = None
+    """rustbpe or tokenizers (default: rustbpe where it was built)"""
+    encode: Path | None = None
+    """print the ids of this text file instead, one line of ids a line of text"""
+    model_tag: str | None = None
+    """encode with the tokenizer of this model (default: the newest tokenizer)"""
+    log_file: Path | None = None
+    """append everything that is said to this file, too"""
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense by name."""
+        if self.vocab_size is not None and not 265 <= self.vocab_size <= 2**20:
+            raise ValueError(f"vocab_size={self.vocab_size}: it must be from 265 to 1048576")
+        if self.max_chars < 1:
+            raise ValueError(f"max_chars={self.max_chars}: it must be 1 or more")
+        if self.trainer not in (None, "rustbpe", "tokenizers"):
+            raise ValueError(f"trainer={self.trainer}: it must be rustbpe or tokenizers")
+
+
+def main(config: Config) -> None:
+    """Train and save, or encode."""
+    if config.encode is not None:
+        encode(config.encode, config.model_tag)
+        return
+    from nanochat import tokenizer as tok
+    from nanochat.data import dataset
+    from nanochat.system import log, storage
+
+    log.keep_in(config.log_file)
+    source = dataset.open_source(config.data, config.data_shards)
+    wanted = config.vocab_size or dataset.default_vocab_size(config.data)
+    line = log.StepLine(wanted)
+    seen = {"documents": 0, "characters": 0}
+
+    def texts() -> Iterator[str]:
+        for text in dataset.read_epoch(source.train_shards):
+            if seen["characters"] >= config.max_chars:
+                return
+            seen["documents"] += 1
+            seen["characters"] += len(text)
+            yield text
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if phase == "count":
+            line.show(0, f"counting pieces | {seen['characters'] / 1e6:.0f} M characters")
+        else:
+            line.show(done, f"merging | {done:,} of {total:,}")
+
+    started = time.monotonic()
+    trained = tok.train(texts(), wanted, config.trainer, progress)
+    line.close()
+    if trained.vocab_size < wanted:
+        log.say(
+            f"the text gives a vocabulary of {trained.vocab_size:,} at the most, not {wanted:,}: "
+            "no pair is left that occurs twice"
+        )
+    path = storage.base_dir() / "tokenizer" / "tokenizer.json"
+    trained.save(path)
+    held_out = "".join(list(dataset.read_epoch((source.val_shard,)))[:200])
+    ratio = len(held_out.encode()) / max(1, len(trained.encode(held_out)))
+    log.say(
+        f"{trained.vocab_size:,} tokens from {seen['documents']:,} documents, "
+        f"{seen['characters'] / 1e6:.1f} M characters, in {time.monotonic() - started:.1f} s "
+        f"by {trained.trainer}; {ratio:.2f} bytes a token on held-out text"
+    )
+    log.say(f"saved {path} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})")
+
+
+def encode(path: Path, model_tag: str | None) -> None:
+    """Print ids, one line a line of the file."""
+    from nanochat.system import storage
+    from nanochat.tokenizer import Tokenizer
+
+    where = storage.base_dir() / "tokenizer" / "tokenizer.json"
+    if model_tag is not None:
+        from nanochat.training import checkpoint_manager as checkpoints
+
+        found = [
+            c
+            for stage in reversed(checkpoints.STAGES)
+            for c in checkpoints.find_all(stage, model_tag)
+        ]
+        where = (
+            found[0].folder / "tokenizer.json"
+            if found
+            else checkpoints.find("base", model_tag).folder
+        )
+    tokenizer = Tokenizer.load(where)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise cli.UserError(f"--encode={path} can't be read as UTF-8 text ({error})") from None
+    if lines[-1] == "":
+        lines.pop()
+    for text in lines:
+        print(" ".join(map(str, tokenizer.encode(text))))
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, "python -m scripts.tokenizer")

@@ -1,0 +1,349 @@
+"""The drivers with a stand-in for the pipeline: what they call, pass on and end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clone import ROOT, Clone, alive, wait_for
+
+# Writes its arguments down, prints a plan, and does to a stage what STAND_IN says: "name:7" ends it
+# with that code, "name:slow" makes it wait for a signal and end with 130, as a real one does.
+PIPELINE = r"""
+import json, os, signal, sys, time
+from pathlib import Path
+
+verb, arguments = sys.argv[1], sys.argv[2:]
+base = Path(os.environ["NANOCHAT_BASE_DIR"])
+base.mkdir(parents=True, exist_ok=True)
+with open(base / "calls", "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\n")
+wanted = dict(word.split(":") for word in os.environ.get("STAND_IN", "").split())
+end = wanted.get(arguments[0] if verb == "stage" else verb, "0")
+if verb == "plan" and end == "0":
+    print("data: tinyworld\nmodel_tag: d4-2\nminutes: 3")
+elif verb == "newest_tag" and end == "0":
+    print("d6")
+elif verb == "stage":
+    print(f"stage {arguments[0]} terminal={os.isatty(1)}", flush=True)
+    print(f"a warning of {arguments[0]}", file=sys.stderr, flush=True)
+    if end == "slow":
+        def stop(number, frame):
+            (base / "stopped").write_text(signal.Signals(number).name)
+            sys.exit(130)
+        signal.signal(signal.SIGTERM, stop)
+        (base / "slow").write_text(f"{os.getpid()}\n")
+        try:
+            time.sleep(20)
+        except KeyboardInterrupt:
+            stop(signal.SIGINT, None)
+else:
+    print(f"this is {verb}")
+if end.isdigit():
+    sys.exit(int(end))
+os.kill(os.getpid(), getattr(signal, end, 0))
+"""
+STAGES = ["data", "tokenizer", "base_train", "base_loss", "mid_train", "chat_sft"]
+DRIVERS = ("runcpu", "runmac_overnight", "continue_training")
+
+
+@pytest.fixture
+def ready(clone: Clone) -> Clone:
+    """A clone that is set up, with the stand-in."""
+    package = clone.root / "nanochat" / "training"
+    package.mkdir(parents=True)
+    (package / "pipeline.py").write_text(PIPELINE)
+    (clone.root / "dev" / "setup.sh").write_text('exit "${SETUP_EXIT:-0}"\n')
+    python = clone.venv / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(os.path.realpath(sys.executable))
+    return clone
+
+
+def calls(clone: Clone, base_dir: Path | None = None) -> list[list[str]]:
+    path = (base_dir or clone.base_dir) / "calls"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def stages_called(clone: Clone) -> list[str]:
+    return [call[1] for call in calls(clone) if call[0] == "stage"]
+
+
+def log(clone: Clone) -> str:
+    (path,) = (clone.base_dir / "logs").glob("*.log")
+    return path.read_text()
+
+
+def test_runcpu(ready: Clone) -> None:
+    result = ready.bash("dev/runcpu.sh", MEMORY_SIZE="24")
+    assert result.code == 0
+    plan, *stages, finish = calls(ready)
+    assert plan == [
+        *("plan", "--driver=runcpu", "--depth=4", "--base_iterations=50", "--mid_iterations=100"),
+        *("--sft_iterations=100", "--data_shards=4", "--data=tinyworld", "--memory_gb=24"),
+        "--tokenizer_max_chars=500000000",
+    ]
+    (path,) = (ready.base_dir / "logs").glob("runcpu-*.log")
+    assert stages == [["stage", name, "--model_tag=d4-2", f"--log_file={path}"] for name in STAGES]
+    assert finish == ["finish", "--model_tag=d4-2"]
+    for line in ("model_tag: d4-2", "a warning of mid_train", "this is finish"):
+        assert log(ready).count(line) == 1
+        assert (result.out + result.err).count(line) == 1
+    assert not (ready.base_dir / "run.lock").exists()
+
+
+def test_overnight_from_elsewhere(ready: Clone) -> None:
+    (ready.base_dir / "report").mkdir(parents=True)
+    (ready.base_dir / "report" / "report.md").write_text("good")
+    result = ready.bash("../a clone/dev/runmac_overnight.sh", cwd=ready.home.parent / "bin")
+    assert result.code == 0
+    (plan, *_) = calls(ready)
+    assert plan[:8] == [
+        *("plan", "--driver=runmac_overnight", "--depth=6", "--base_iterations=500"),
+        *("--mid_iterations=150", "--sft_iterations=150", "--data_shards=50", "--data=auto"),
+    ]
+    assert plan[-1] == "--tokenizer_max_chars=1000000000"
+    assert (ready.root / "report_overnight.md").read_text() == "good"
+
+
+@pytest.mark.parametrize("driver", ["runcpu", "runmac_overnight"])
+def test_every_variable_reaches_the_plan(ready: Clone, driver: str) -> None:
+    numbers = {
+        "MEMORY_SIZE": ("64", "memory_gb"),
+        "DEVICE_BATCH_SIZE": ("2", "device_batch_size"),
+        "TOTAL_BATCH_SIZE": ("1024", "total_batch_size"),
+        "EVAL_TOKENS": ("4096", "eval_tokens"),
+        "SPLIT_TOKENS": ("2048", "split_tokens"),
+        "DEPTH": ("03", "depth"),
+        "BASE_ITERATIONS": ("7", "base_iterations"),
+        "MID_ITERATIONS": ("8", "mid_iterations"),
+        "SFT_ITERATIONS": ("9", "sft_iterations"),
+        "DATA_SHARDS": ("11", "data_shards"),
+        "MAX_SEQ_LEN": ("128", "max_seq_len"),
+        "VOCAB_SIZE": ("512", "vocab_size"),
+        "MODEL_TAG": ("my.tag", "model_tag"),
+        "WANDB_RUN": ("my run", "wandb_run"),
+        "NANOCHAT_DATA": ("dev", "data"),
+    }
+    base_dir = ready.home / "a place"
+    env = {name: value for name, (value, _) in numbers.items()}
+    more = {"TIME_BUDGET": "20m", "FRESH": "1", "NANOCHAT_BASE_DIR": str(base_dir)}
+    result = ready.bash(f"dev/{driver}.sh", "--plan", **env, **more)
+    assert result.code == 0
+    ((verb, _, *flags),) = calls(ready, base_dir)
+    assert verb == "plan"
+    expected = {f"--{flag}={value}" for value, flag in numbers.values()}
+    expected -= {"--depth=03", "--data=dev"}
+    expected |= {"--depth=3", f"--data={ready.root}/dev", "--time_budget_s=1200"}
+    assert {flag for flag in flags if "max_chars" not in flag} == {
+        *expected,
+        "--fresh",
+        "--dry_run",
+    }
+    assert not list(base_dir.glob("logs")), "--plan leaves no log, and takes no lock"
+
+
+def test_time_budget_decides_the_iterations(ready: Clone) -> None:
+    ready.bash("dev/runcpu.sh", "--plan", TIME_BUDGET="90s", MID_ITERATIONS="5")
+    ((_, *flags),) = calls(ready)
+    assert "--time_budget_s=90" in flags
+    assert [flag for flag in flags if "iterations" in flag] == ["--mid_iterations=5"]
+
+
+def test_plan_of_a_running_run_may_be_asked(ready: Clone) -> None:
+    process = ready.start("dev/runcpu.sh", STAND_IN="base_train:slow")
+    wait_for(ready.base_dir / "slow", "\n")
+    try:
+        refused = ready.bash("dev/continue_training.sh")
+        assert refused.code == 2
+        assert refused.err.count("\n") == 1
+        assert f"in use by runcpu.sh (process {process.pid})" in refused.err
+        assert ready.bash("dev/runcpu.sh", "--plan").code == 0
+    finally:
+        os.killpg(process.pid, 9)
+        process.communicate()
+    assert ready.bash("dev/runcpu.sh").code == 0, "killed as a whole: the lock is taken over"
+
+
+def test_driver_killed_alone(ready: Clone) -> None:
+    process = ready.start("dev/runcpu.sh", STAND_IN="base_train:slow")
+    wait_for(ready.base_dir / "slow", "\n")
+    training = int((ready.base_dir / "slow").read_text())
+    process.kill()
+    process.wait()
+    refused = ready.bash("dev/runcpu.sh")
+    os.kill(training, 9)
+    process.communicate()
+    assert refused.code == 2
+    assert f"kill {training}" in refused.err
+
+
+@pytest.mark.parametrize(("name", "to_group"), [("INT", True), ("TERM", False)])
+def test_interrupted(ready: Clone, name: str, to_group: bool) -> None:
+    """Ctrl-C goes to the whole group; `kill` to the driver, which hands it on."""
+    process = ready.start("dev/runcpu.sh", STAND_IN="base_train:slow")
+    wait_for(ready.base_dir / "slow", "\n")
+    number = {"INT": 2, "TERM": 15}[name]
+    (os.killpg if to_group else os.kill)(process.pid, number)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert (ready.base_dir / "stopped").read_text() == f"SIG{name}", "and only that one"
+    assert out.splitlines()[-1].endswith("MODEL_TAG=d4-2 bash dev/continue_training.sh")
+    assert stages_called(ready) == STAGES[:3]
+    assert log(ready).splitlines()[-1] == out.splitlines()[-1]
+    assert not (ready.base_dir / "run.lock").exists()
+
+
+def test_nohup_outlives_its_terminal(ready: Clone) -> None:
+    process = ready.start("-c", "trap '' HUP; exec bash dev/runcpu.sh", STAND_IN="mid_train:slow")
+    wait_for(ready.base_dir / "slow", "\n")
+    os.killpg(process.pid, 1)
+    assert alive(process.pid)
+    os.killpg(process.pid, 2)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "code", "said"),
+    [
+        ("base_train:1", 1, "base_train failed (exit code 1)"),
+        ("mid_train:2", 2, ""),
+        ("mid_train:130", 130, "Interrupted."),
+        ("chat_sft:SIGKILL", 1, "want of memory"),
+        ("chat_sft:SIGTERM", 130, "Interrupted."),
+        ("finish:1", 1, ""),
+    ],
+)
+def test_exit_codes(ready: Clone, stand_in: str, code: int, said: str) -> None:
+    result = ready.bash("dev/runcpu.sh", STAND_IN=stand_in)
+    assert result.code == code
+    assert said in result.out
+    name = stand_in.split(":")[0]
+    if name in STAGES:
+        assert stages_called(ready)[-1] == name, "nothing after it"
+        assert ("continue_training.sh" in result.out) == (code != 2)
+    assert not (ready.base_dir / "run.lock").exists()
+
+
+def test_how_to_continue_names_the_place(ready: Clone) -> None:
+    there = ready.home / "other place"
+    result = ready.bash(
+        "dev/runcpu.sh", STAND_IN="data:1", NANOCHAT_BASE_DIR=str(there), MODEL_TAG="x"
+    )
+    line = result.out.splitlines()[-1].split("from there: ")[1]
+    assert line.startswith(f"NANOCHAT_BASE_DIR={ready.home}/other\\ place MODEL_TAG=")
+
+
+def test_plan_or_set_up_that_fails_ends_it(ready: Clone) -> None:
+    assert ready.bash("dev/runcpu.sh", STAND_IN="plan:2").code == 2
+    assert ready.bash("dev/runcpu.sh", SETUP_EXIT="1").code == 1
+    assert stages_called(ready) == []
+
+
+def test_terminal_stays_a_terminal(ready: Clone) -> None:
+    """The step line overwrites itself only on one; the log is kept all the same."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", "dev/runcpu.sh"], cwd=ready.root, env=ready.env, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    text = b""
+    while process.poll() is None or select.select([ours], [], [], 0.1)[0]:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                text += os.read(ours, 65536)
+            except OSError:
+                break
+    assert process.wait() == 0
+    assert text.decode().count("terminal=True") == len(STAGES)
+    assert "a warning of data" in log(ready)
+
+
+def test_caffeinate_on_a_mac(ready: Clone) -> None:
+    ready.fake("uname", 'case "${1-}" in -n) echo mac ;; *) echo Darwin ;; esac')
+    ready.fake("sysctl", 'echo "$*" >> "$HOME/sysctl"; echo 68719476736')
+    ready.fake("caffeinate", 'echo "$*" > "$HOME/caffeinate"')
+    result = ready.bash("dev/runcpu.sh")
+    assert result.code == 0
+    assert "a closed lid pauses the run" in result.out
+    assert re.fullmatch(r"-i -w \d+\n", (ready.home / "caffeinate").read_text())
+    assert "--memory_gb=64" in calls(ready)[0]
+
+
+@pytest.mark.parametrize("name", ["CONDA_PREFIX", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"])
+def test_another_environment_does_not_lead_astray(ready: Clone, name: str) -> None:
+    elsewhere = ready.home / "elsewhere"
+    (elsewhere / "nanochat" / "training").mkdir(parents=True)
+    (elsewhere / "nanochat" / "training" / "pipeline.py").write_text("raise SystemExit('wrong')")
+    assert ready.bash("dev/runcpu.sh", **{name: str(elsewhere)}).code == 0
+
+
+# ---- continue_training.sh ----
+
+
+def test_continue(ready: Clone) -> None:
+    result = ready.bash(
+        "dev/continue_training.sh",
+        DEPTH="6",
+        DEVICE_BATCH_SIZE="2",
+        MEMORY_SIZE="8",
+        TIME_BUDGET="2h",
+    )
+    assert result.code == 0
+    newest, status, *stages, finish = calls(ready)
+    assert newest == ["newest_tag"]
+    assert status == ["status", "--model_tag=d6", "--depth=6"]
+    assert [call[1] for call in stages] == STAGES
+    for call in stages:
+        assert call[2] == "--model_tag=d6"
+        assert call[4:] == ["--device_batch_size=2", "--memory_gb=8", "--time_budget_s=7200"]
+    assert finish == ["finish", "--model_tag=d6"]
+    assert "this is status" in result.out
+    assert "this is status" in log(ready)
+
+
+def test_continue_with_a_tag_and_a_plan_only(ready: Clone) -> None:
+    result = ready.bash("dev/continue_training.sh", "--plan", MODEL_TAG="mine")
+    assert (result.code, result.out) == (0, "this is status\n")
+    assert calls(ready) == [["status", "--model_tag=mine"]]
+    assert not (ready.base_dir / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "code"), [("status:3", 0), ("status:2", 2), ("status:1", 1), ("newest_tag:2", 2)]
+)
+def test_nothing_to_continue(ready: Clone, stand_in: str, code: int) -> None:
+    assert ready.bash("dev/continue_training.sh", STAND_IN=stand_in).code == code
+    assert stages_called(ready) == []
+
+
+def test_continue_does_not_start_anew(ready: Clone) -> None:
+    result = ready.bash("dev/continue_training.sh", FRESH="1")
+    assert result.code == 2
+    assert "FRESH=1 bash dev/runcpu.sh" in result.err
+    # The batch is checked against the plan's sequence length, which bash does not know.
+    odd = {"DEVICE_BATCH_SIZE": "3", "TOTAL_BATCH_SIZE": "1000"}
+    assert ready.bash("dev/continue_training.sh", **odd).code == 0
+
+
+def test_same_stages_in_every_driver() -> None:
+    """A line a stage in each; one that is forgotten in one of them would never be continued."""
+    lists = [
+        re.findall(r"^stage (\w+)$", (ROOT / "dev" / f"{driver}.sh").read_text(), re.MULTILINE)
+        for driver in DRIVERS
+    ]
+    assert lists[0]
+    assert lists[0] == lists[1] == lists[2]
+    assert all(
+        len((ROOT / "dev" / f"{driver}.sh").read_text().splitlines()) <= 45 for driver in DRIVERS
+    ), "a screenful"

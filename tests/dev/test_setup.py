@@ -1,0 +1,377 @@
+"""dev/setup.sh with made-up Pythons, pip and uv: its decisions, without network and in seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import pytest
+from clone import ROOT, Clone, Result, alive, wait_for
+
+# A Python that answers what setup.sh asks it. `-m venv` copies it; pip writes its arguments down.
+PYTHON = r"""
+version=@VERSION@ machine=@MACHINE@
+case "$1 $2" in
+  "-V "*) echo "Python 3.${version#3}" ;;
+  "-c "*ensurepip*) echo "$version $machine @VENV@ $0" ;;
+  "-c "*python_version*) echo "$version $machine" ;;
+  "-c "*tomllib*) exec @REAL@ "$@" ;;
+  "-c "*importlib.metadata*) echo "torch==2.15.0+made.up" ;;
+  "-c "*sysconfig*) mkdir -p "$HOME/site"; echo "$HOME/site" ;;
+  "-c "*urllib*) [ -n "${CPU_INDEX_THERE-}" ] ;;
+  "-c "*__version__*) echo 2.15.0+made.up ;;
+  "-m venv")
+    mkdir -p "$3/bin"
+    cp "$0" "$3/bin/python"
+    echo "VIRTUAL_ENV='$3'" > "$3/bin/activate" ;;
+  "-m pip")
+    shift 2
+    [ "$1" != --version ] || exit 0
+    if [ "$1" = config ]; then
+      [ -z "${LINKS-}" ] || echo ":env:.find-links='$LINKS'"
+      exit 0
+    fi
+    echo "$*" >> "$HOME/calls"
+    case "$*" in *"${SLOW-@none@}"*) echo $$ > "$HOME/slow"; exec sleep 20 ;; esac
+    case "$*" in *"${FAIL-@none@}"*) echo "made-up pip: no"; exit 1 ;; esac
+    # Only what is there already, or in a folder of wheels, comes without an index.
+    case "$*" in
+      *--no-index*constraints*) [ -e "$HOME/torch" ] || exit 1 ;;
+      *--no-index*) [ -n "${LINKS-}" ] || exit 1 ;;
+    esac
+    case "$*" in *torch*) touch "$HOME/torch" ;; esac ;;
+  *) echo "unexpected: $*"; exit 1 ;;
+esac
+"""
+
+
+def fake_python(
+    clone: Clone, version: int, machine: str = "x86_64", venv: str = "venv", name: str = ""
+) -> None:
+    """Put a Python 3.x on PATH; version as 312."""
+    script = PYTHON.replace("@VERSION@", str(version)).replace("@MACHINE@", machine)
+    script = script.replace("@VENV@", venv).replace("@REAL@", f"'{sys.executable}'")
+    clone.fake(name or f"python3.{version % 100}", script)
+
+
+def setup(clone: Clone, *arguments: str, **env: str) -> Result:
+    return clone.bash("dev/setup.sh", *arguments, **env)
+
+
+def calls(clone: Clone) -> list[str]:
+    """What pip was asked to install since the last look."""
+    path = clone.home / "calls"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return [line.replace(str(clone.root), ".") for line in lines]
+
+
+def test_from_nothing_and_again(clone: Clone) -> None:
+    fake_python(clone, 312)
+    first = setup(clone)
+    assert (first.code, first.err) == (0, "")
+    torch_here, torch_in_links, torch, packages = calls(clone)
+    assert "--no-index" in torch_here
+    assert "--no-index" in torch_in_links
+    assert torch == "install --progress-bar off -c ./constraints.txt torch>=2.9,<3"
+    assert "-r ./.venv/requirements.txt -c ./.venv/constraints.txt" in packages
+    wanted = (clone.venv / "requirements.txt").read_text().split()
+    assert "torch>=2.9,<3" in wanted
+    assert any(line.startswith("maturin") for line in wanted), "for `maturin develop` by hand"
+    assert not any(line.startswith("pytest") for line in wanted)
+    pinned = (clone.venv / "constraints.txt").read_text().splitlines()
+    assert [line for line in pinned if line.startswith("torch==")] == ["torch==2.15.0+made.up"]
+    # No cargo here: one line with the remedy, and `import nanochat` works all the same.
+    assert first.out.count("https://rustup.rs") == 1
+    assert (clone.home / "site" / "nanochat-root.pth").read_text() == f"{clone.root}\n"
+
+    again = setup(clone, "--from-driver")
+    assert (again.code, again.out, again.err) == (0, "", "")
+    assert again.seconds < 3
+    assert calls(clone) == []
+
+    (clone.root / "constraints.txt").write_text("torch==2.15.0\n")
+    setup(clone)
+    assert len(calls(clone)) == 2, "torch is there, the packages are asked for again"
+
+
+def test_dev_extra_stays(clone: Clone) -> None:
+    fake_python(clone, 312)
+    setup(clone)
+    calls(clone)
+    assert setup(clone, "--dev").code == 0
+    assert "pytest>=8" in (clone.venv / "requirements.txt").read_text().split()
+    assert len(calls(clone)) == 2
+    setup(clone)
+    setup(clone, "--dev")
+    assert calls(clone) == [], "once there, it is enough for both"
+
+
+def test_newest_that_works(clone: Clone) -> None:
+    fake_python(clone, 311)
+    fake_python(clone, 313)
+    fake_python(clone, 309, name="python3")
+    clone.fake("python3.14", 'echo "pyenv: python3.14: command not found" >&2; exit 127')
+    assert f"({clone.bin}/python3.13)" in setup(clone).out
+
+
+@pytest.mark.parametrize("version", [309, 315, 207])
+def test_no_python_of_ours(clone: Clone, version: int) -> None:
+    fake_python(clone, version, name="python3")
+    result = setup(clone)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.count("\n") == 1
+    major, minor = divmod(version, 100)
+    assert f"{clone.bin}/python3 is Python {major}.{minor}: install one" in result.err
+    assert not clone.venv.exists()
+
+
+def test_no_python_at_all_on_a_mac(clone: Clone) -> None:
+    clone.fake("uname", "echo Darwin")
+    result = setup(clone)
+    assert result.code == 1
+    assert "brew install python@3.13" in result.err
+
+
+def test_python_without_venv(clone: Clone) -> None:
+    fake_python(clone, 311, venv="no-venv", name="python3")
+    result = setup(clone)
+    assert result.code == 1
+    assert "apt install python3.11-venv" in result.err
+    assert not clone.venv.exists()
+    fake_python(clone, 310)
+    assert setup(clone).code == 0, "an older one that has it will do"
+
+
+ARM_MAC = 'case "${1-}" in -m) echo arm64 ;; -n) echo mac ;; *) echo Darwin ;; esac'
+ROSETTA_SHELL = 'case "${1-}" in -m) echo x86_64 ;; -n) echo mac ;; *) echo Darwin ;; esac'
+
+
+@pytest.mark.parametrize("uname", [ARM_MAC, ROSETTA_SHELL])
+def test_rosetta_is_refused(clone: Clone, uname: str) -> None:
+    clone.fake("uname", uname)
+    clone.fake("sysctl", '[ "$*" = "-n hw.optional.arm64" ] && echo 1')
+    fake_python(clone, 313)
+    result = setup(clone)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.count("\n") == 1
+    assert f"{clone.bin}/python3.13 is an x86_64 Python" in result.err
+    assert "rm -rf .venv" in result.err
+    assert not clone.venv.exists()
+    fake_python(clone, 311, machine="arm64")
+    assert "python3.11)" in setup(clone).out, "a native one is taken, though it is older"
+
+
+def test_intel_mac_may_be_intel(clone: Clone) -> None:
+    clone.fake("uname", ROSETTA_SHELL)
+    clone.fake("sysctl", "exit 1")
+    fake_python(clone, 313)
+    assert setup(clone).code == 0
+
+
+# ---- which torch ----
+
+
+def torch_calls(clone: Clone, **env: str) -> list[str]:
+    """How torch was asked for, after the look at what is there already."""
+    assert setup(clone, **env).code == 0
+    return [line for line in calls(clone) if "torch>=2.9,<3" in line][1:]
+
+
+def test_cpu_build_where_its_index_answers(clone: Clone) -> None:
+    fake_python(clone, 312)
+    (line,) = torch_calls(clone, CPU_INDEX_THERE="1")
+    assert "--index-url https://download.pytorch.org/whl/cpu --no-deps" in line
+
+
+def test_plain_build_where_the_cpu_index_fails(clone: Clone) -> None:
+    fake_python(clone, 312)
+    tried, plain = torch_calls(clone, CPU_INDEX_THERE="1", FAIL="--index-url")
+    assert "--index-url" in tried
+    assert "index" not in plain
+
+
+@pytest.mark.parametrize("gpu", ["nvidia", "mac"])
+def test_plain_build_for_a_gpu(clone: Clone, gpu: str) -> None:
+    fake_python(clone, 312, machine="arm64")
+    if gpu == "mac":
+        clone.fake("uname", ARM_MAC)
+    else:
+        clone.fake("nvidia-smi", "echo GPU 0")
+    (line,) = torch_calls(clone, CPU_INDEX_THERE="1")
+    assert line == "install --progress-bar off -c ./constraints.txt torch>=2.9,<3"
+
+
+def test_torch_from_pips_own_folders(clone: Clone) -> None:
+    """A version other than the tested one is the user's choice, and far smaller."""
+    fake_python(clone, 312)
+    (line,) = torch_calls(clone, LINKS="/some/wheels")
+    assert line.endswith("--no-index --no-deps torch>=2.9,<3")
+
+
+# ---- what is broken, unfinished, moved ----
+
+
+def test_moved_clone_is_set_up_anew(clone: Clone) -> None:
+    fake_python(clone, 312)
+    setup(clone)
+    clone.root = clone.root.rename(clone.root.parent / "another place")
+    result = setup(clone)
+    assert result.code == 0
+    assert "was moved: making it anew" in result.out
+    assert str(clone.root) in (clone.venv / "bin" / "activate").read_text()
+
+
+def test_python_that_went_away(clone: Clone) -> None:
+    """Homebrew removes the old one on an upgrade, and .venv/bin/python points to nothing."""
+    fake_python(clone, 312)
+    setup(clone)
+    (clone.venv / "bin" / "python").unlink()
+    result = setup(clone)
+    assert result.code == 0
+    assert "making it anew" in result.out
+    assert (clone.venv / "bin" / "python").exists()
+
+
+def test_failure_shows_why_and_the_next_run_goes_on(clone: Clone) -> None:
+    fake_python(clone, 312)
+    failed = setup(clone, FAIL="-r ")
+    assert failed.code == 1
+    assert "made-up pip: no" in failed.err
+    assert failed.err.splitlines()[-1].startswith("failed: set-up stopped at: packages.")
+    calls(clone)
+    result = setup(clone)
+    assert result.code == 0
+    assert "Making .venv" not in result.out, "what stands is kept"
+    assert setup(clone, "--from-driver").out == ""
+
+
+def test_killed_in_the_middle_of_pip(clone: Clone) -> None:
+    fake_python(clone, 312)
+    process = clone.start("dev/setup.sh", SLOW="-r ")
+    wait_for(clone.home / "slow")
+    os.killpg(process.pid, 9)
+    process.communicate()
+    result = setup(clone)
+    assert result.code == 0
+    assert "unfinished" in result.out
+    assert setup(clone, "--from-driver").out == ""
+
+
+def test_ctrl_c_in_the_middle_of_pip(clone: Clone) -> None:
+    fake_python(clone, 312)
+    process = clone.start("dev/setup.sh", SLOW="-r ")
+    wait_for(clone.home / "slow", "\n")
+    os.killpg(process.pid, 2)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "the next one repairs it" in out + err
+    assert not alive(int((clone.home / "slow").read_text()))
+    assert not (clone.venv / "setup.lock").exists()
+    assert setup(clone).code == 0
+
+
+def test_two_at_once(clone: Clone) -> None:
+    fake_python(clone, 312)
+    process = clone.start("dev/setup.sh", SLOW="-r ")
+    wait_for(clone.home / "slow")
+    second = setup(clone)
+    os.killpg(process.pid, 9)
+    process.communicate()
+    assert second.code == 2
+    assert f"in use by setup.sh (process {process.pid})" in second.err
+
+
+# ---- the extension ----
+
+
+def test_extension_is_tried_again_when_cargo_appears(clone: Clone) -> None:
+    fake_python(clone, 312)
+    setup(clone)
+    calls(clone)
+    clone.fake("cargo", "exit 0")
+    result = setup(clone, "--from-driver")
+    assert "Rust extension built" in result.out
+    assert calls(clone)[-1].endswith(
+        "install --progress-bar off --no-build-isolation --no-deps -e ."
+    )
+    assert not (clone.home / "site" / "nanochat-root.pth").exists()
+    assert setup(clone, "--from-driver").out == ""
+
+
+def test_extension_that_does_not_build(clone: Clone) -> None:
+    fake_python(clone, 312)
+    clone.fake("cargo", "exit 0")
+    result = setup(clone, FAIL="-e ")
+    assert result.code == 0
+    assert result.out.count("could not be built") == 1
+    assert (clone.home / "site" / "nanochat-root.pth").exists()
+    calls(clone)
+    assert setup(clone, "--from-driver").out == "", "not at every run of a driver"
+    assert "Rust extension built" in setup(clone).out, "but by hand"
+
+
+# ---- uv ----
+
+UV = r"""
+case "$1 $2" in
+  "--version "*) echo uv 1 ;;
+  "venv "*) echo "$*" >> "$HOME/calls"; for venv in "$@"; do :; done
+    [ "$4" = --python ] && "$5" -m venv "$venv" ;;
+  "pip install") shift 4; exec "$VENV_PYTHON" -m pip install --uv "$@" ;;
+  "python find") [ -z "${UV_HAS-}" ] || echo "$UV_HAS" ;;
+  "python install") echo "no network" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_uv_where_it_is_there(clone: Clone) -> None:
+    fake_python(clone, 312, venv="no-venv")  # which uv does without
+    clone.fake("uv", UV)
+    env = {"VENV_PYTHON": str(clone.venv / "bin" / "python"), "LINKS": "/some/wheels"}
+    result = setup(clone, **env)
+    assert (result.code, result.err) == (0, "")
+    assert "by uv" in result.out
+    made, *rest = calls(clone)
+    assert made == f"venv --seed --allow-existing --python {clone.bin}/python3.12 ./.venv"
+    assert rest
+    assert all(line.startswith("install --uv --find-links /some/wheels") for line in rest)
+
+
+def test_uv_says_so_before_it_fetches_a_python(clone: Clone) -> None:
+    clone.fake("uv", UV)
+    result = setup(clone)
+    assert result.code == 1
+    assert "uv fetches Python 3.13 (about 35 MB)" in result.out
+    assert result.err.splitlines()[-1].startswith("failed: Python 3.10 to 3.14 is needed: install")
+    assert not clone.venv.exists()
+
+
+# ---- the tested set ----
+
+
+def test_constraints_are_the_same_for_pip_and_uv() -> None:
+    ours = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    block = (ROOT / "pyproject.toml").read_text().split("constraint-dependencies = [")[1]
+    theirs = re.findall(r'^    "(.*)",$', block.split("\n]")[0], flags=re.MULTILINE)
+    assert ours == theirs
+
+
+def test_every_dependency_is_pinned() -> None:
+    pinned = re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    project = (ROOT / "pyproject.toml").read_text().split("[tool.")[0]
+    wanted = re.findall(r'^    "([A-Za-z0-9_.-]+)[>=<~!]', project, re.MULTILINE)
+    assert wanted
+    assert {name.lower().replace("_", "-") for name in wanted} <= set(pinned)
+
+
+def test_no_path_or_host_of_one_machine() -> None:
+    files = [*(ROOT / "dev").glob("*.sh"), ROOT / "constraints.txt", ROOT / ".ci" / "run"]
+    for path in files:
+        assert not re.search(r"/(root|work|home)/", path.read_text()), path
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "bash dev/test.sh"
