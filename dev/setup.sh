@@ -137,7 +137,7 @@ make_venv() {
   fi
   [ ! -e "$VENV/bin" ] || say "The .venv that is here is broken, unfinished, foreign or was moved: making it anew."
   find_python
-  find "$VENV/" -mindepth 1 -maxdepth 1 ! -name 'setup.l*' -exec rm -rf {} +
+  find "$VENV/" -mindepth 1 -maxdepth 1 ! -name 'setup.lo*' -exec rm -rf {} +
   say "Making .venv with $("$FOUND" -V) ($FOUND)${UV:+ by uv}."
   touch "$UNFINISHED"
   if [ -n "$UV" ]; then
@@ -181,15 +181,15 @@ install_torch() { # the build that fits the machine
   if [ "$(uname -s)" = Darwin ]; then
     say "Fetching PyTorch: about 150 MB."
   elif nvidia-smi -L >/dev/null 2>&1; then
-    say "Fetching PyTorch for NVIDIA: about 2.5 GB with its CUDA libraries."
+    say "Fetching PyTorch for NVIDIA: about 3 GB with its CUDA libraries."
   elif run "looking for PyTorch's CPU build" reachable "$CPU_INDEX/torch/"; then
     say "Fetching PyTorch's CPU build: about 200 MB."
     run "PyTorch" install --index-url "$CPU_INDEX" --no-deps "${tested[@]}" && return 0
-    say "That did not work: taking the plain build, about 2.5 GB with its CUDA libraries."
+    say "That did not work: taking the plain build, about 3 GB with its CUDA libraries."
   elif run "PyTorch from pip's own folders" install --no-index --no-deps "$TORCH"; then
     return 0 # an older one than the tested, but the user's choice
   else
-    say "$CPU_INDEX is out of reach. Fetching the plain PyTorch: about 2.5 GB with its CUDA libraries."
+    say "$CPU_INDEX is out of reach. Fetching the plain PyTorch: about 3 GB with its CUDA libraries."
   fi
   must "$network" "PyTorch" install "${tested[@]}"
 }
@@ -253,7 +253,11 @@ fi
 mkdir -p "$VENV"
 take_lock "$VENV/setup.lock" "$VENV"
 trap 'printf "\n"; fail 130 "Set-up interrupted: the next one repairs it."' INT TERM
-say "Setting up $VENV: PyTorch, and about 150 MB of other packages where they are not here yet."
+if [ -x "$PYTHON" ]; then
+  say "Bringing $VENV up to date."
+else
+  say "Setting up $VENV, once: it fetches PyTorch, and about 150 MB of other packages."
+fi
 : >"$SETUP_LOG"
 LOG_FILE=$SETUP_LOG
 rm -f "$STAMP"

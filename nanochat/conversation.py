@@ -42,6 +42,7 @@ def check(conversation: Any) -> Conversation:
     for message in conversation:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise UserError(f"a message needs role and content, not {str(message)[:60]!r}")
+        _check_content(message)
     if conversation[0]["role"] == "system":
         system, *rest = conversation
         if not rest or rest[0]["role"] != "user":
@@ -53,6 +54,19 @@ def check(conversation: Any) -> Conversation:
         if message["role"] != wanted:
             raise UserError(f"message {i + 1} must be the {wanted}'s, not {message['role']!r}'s")
     return conversation
+
+
+def _check_content(message: Message) -> None:
+    content = message["content"]
+    if isinstance(content, str):
+        return
+    if message["role"] != "assistant" or not isinstance(content, list):
+        raise UserError(f"the {message['role']}'s content must be text, not {str(content)[:60]!r}")
+    for part in content:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            raise UserError(f"a part of an answer needs type and text, not {str(part)[:60]!r}")
+        if part.get("type") not in PARTS:
+            raise UserError(f"a part's type is one of {', '.join(PARTS)}, not {part.get('type')!r}")
 
 
 def render(
@@ -85,6 +99,8 @@ def render_prompt(
     Whole exchanges are dropped from the left, a leading system message is kept. Raises UserError
     where the last message alone is too long.
     """
+    if check(conversation)[-1]["role"] != "user":
+        raise UserError("the last message must be the user's: it is the one to answer")
     system = [m for m in conversation[:1] if m["role"] == "system"]
     turns = conversation[len(system) :]
     for dropped in range(0, len(turns), 2):
@@ -108,8 +124,6 @@ def _turn(message: Message, tokenizer: Tokenizer) -> tuple[list[int], list[int]]
         [{"type": "text", "text": content}] if isinstance(content, str) else content
     )
     for part in parts:
-        if part.get("type") not in PARTS:
-            raise UserError(f"a part's type is one of {', '.join(PARTS)}, not {part.get('type')!r}")
         start, end, own = PARTS[part["type"]]
         marked = tokenizer.encode(part["text"])
         if start and end:

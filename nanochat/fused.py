@@ -19,12 +19,17 @@ from torch.autograd.function import once_differentiable
 CHUNK_FLOATS = {"cpu": 2**22, "mps": 2**25, "cuda": 2**27}
 
 
+def _wide(x: Tensor) -> torch.dtype:
+    """The type in which sums are taken: float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 class _RMSNorm(torch.autograd.Function):
     """y = x r with r = 1 / sqrt(mean(x^2) + eps); dx = r (g - y mean(g y))."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x))
         r = torch.rsqrt(norm.square_().div_(x.size(-1)).add_(eps)).to(x.dtype)
         y = x * r
         ctx.save_for_backward(y, r)
@@ -109,10 +114,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dweight = torch.zeros_like(weight) if wanted else None
         step = max(1, min(rows, CHUNK_FLOATS[x.device.type] // vocab))
         scaled = x / softcap
-        total = x.new_zeros((), dtype=torch.float32)
+        wide = _wide(x)
+        total = x.new_zeros((), dtype=wide)
         for start in range(0, rows, step):
             part = slice(start, start + step)
-            t = torch.mm(scaled[part], weight.T).float().tanh_()  # (n, V)
+            t = torch.mm(scaled[part], weight.T).to(wide).tanh_()  # (n, V)
             p = torch.mul(t, softcap).exp_()
             sums = p.sum(dim=-1, keepdim=True)
             target = targets[part].unsqueeze(-1)

@@ -125,10 +125,12 @@ class GPT(nn.Module):
         device = self.wte.weight.device
         if self._rotary is None or end > self._rotary[0].size(0):
             half = self.config.head_dim // 2
-            speed = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
             length = max(end, self.config.max_seq_len)
-            angle = torch.outer(torch.arange(length, dtype=torch.float64), speed)[:, None, :]
-            self._rotary = tuple(a.to(device, self.dtype) for a in (angle.cos(), angle.sin()))
+            # Kept for training even where the engine, in inference mode, is the first to ask.
+            with torch.inference_mode(False):
+                speed = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+                angle = torch.outer(torch.arange(length, dtype=torch.float64), speed)[:, None, :]
+                self._rotary = tuple(a.to(device, self.dtype) for a in (angle.cos(), angle.sin()))
         cos, sin = self._rotary
         return cos[start:end], sin[start:end]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -97,10 +98,16 @@ class Tokenizer:
         """How many bytes each id stands for; special tokens stand for none."""
         return [len(piece) for piece in self.pieces] + [0] * len(SPECIAL_TOKENS)
 
+    def names(self) -> dict[str, int]:
+        """Every id by its name in tokenizer.json, in order; bytes are written as characters."""
+        alphabet = _byte_alphabet()
+        ordinary = ("".join(alphabet[b] for b in piece) for piece in self.pieces)
+        return {name: i for i, name in enumerate(ordinary)} | self.special
+
     def to_json(self) -> str:
         """tokenizer.json as the `tokenizers` library reads it."""
-        alphabet = _byte_alphabet()
-        names = ["".join(alphabet[b] for b in piece) for piece in self.pieces]
+        vocab = self.names()
+        names = list(vocab)
         model = {
             "type": "BPE",
             "dropout": None,
@@ -110,7 +117,7 @@ class Tokenizer:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": {name: i for i, name in enumerate(names)} | self.special,
+            "vocab": vocab,
             "merges": [[names[left], names[right]] for left, right in self.merges],
         }
         flags = {"single_word": False, "lstrip": False, "rstrip": False}
@@ -162,11 +169,11 @@ class Tokenizer:
             merges = [(ids[left], ids[right]) for left, right in whole["model"]["merges"]]
             tokenizer = cls(merges)
             ordered = all(max(merge) < 256 + i for i, merge in enumerate(merges))
-            if not ordered or len(ids) != tokenizer.vocab_size:
-                raise ValueError("ids are not in the order of the merges")
+            if not ordered or ids != tokenizer.names():
+                raise ValueError("ids are not in the order of bytes, merges, special tokens")
             if whole["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] != PATTERN:
                 raise ValueError("another split pattern")
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(
                 f"{path} is not a tokenizer of nanochat's ({error}): "
                 "train one with python -m scripts.tokenizer"
@@ -213,12 +220,17 @@ def train(
 
         merges = rustbpe.train(texts, ordinary, pattern=PATTERN, progress=progress)
     else:
-        merges = _train_with_tokenizers(texts, ordinary)
+        merges = _train_with_tokenizers(texts, ordinary, progress)
     return Tokenizer(merges, trainer)
 
 
-def _train_with_tokenizers(texts: Iterable[str], vocab_size: int) -> list[Merge]:
-    """The same interface without Rust: the `tokenizers` package; ties may fall differently."""
+def _train_with_tokenizers(
+    texts: Iterable[str], vocab_size: int, progress: Progress | None
+) -> list[Merge]:
+    """The same interface without Rust: the `tokenizers` package; ties may fall differently.
+
+    It can't say anything while it merges.
+    """
     import tokenizers
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -233,10 +245,23 @@ def _train_with_tokenizers(texts: Iterable[str], vocab_size: int) -> list[Merge]
     bpe = trainers.BpeTrainer(
         vocab_size=vocab_size, min_frequency=2, initial_alphabet=alphabet, show_progress=False
     )
-    raw.train_from_iterator(texts, bpe)
+    raw.train_from_iterator(_counted(texts, progress), bpe)
     ids = {character: b for b, character in enumerate(alphabet)}
     merges: list[Merge] = []
     for left, right in json.loads(raw.to_str())["model"]["merges"]:
         merges.append((ids[left], ids[right]))
         ids[left + right] = 255 + len(merges)
+    if progress is not None:
+        progress("merge", len(merges), vocab_size - 256)
     return merges
+
+
+def _counted(texts: Iterable[str], progress: Progress | None) -> Iterator[str]:
+    last, count = time.monotonic(), 0
+    for count, text in enumerate(texts, 1):
+        yield text
+        if progress is not None and time.monotonic() - last > 0.1:
+            progress("count", count, 0)
+            last = time.monotonic()
+    if progress is not None:
+        progress("count", count, 0)

@@ -91,7 +91,8 @@ def open_new(config: Config):
         model.init_weights(config.seed)
     model.to(device.torch)
     model.dtype = device.dtype
-    return stage.Opened("base", tag, config, model, tokenizer, device, batch, TrainState(), None)
+    state = TrainState(config.num_iterations)
+    return stage.Opened("base", tag, config, model, tokenizer, device, batch, state, None)
 
 
 if __name__ == "__main__":

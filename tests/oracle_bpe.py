@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 import regex
 
@@ -36,7 +37,7 @@ def train(texts: Iterable[str], vocab_size: int, pattern: str) -> list[Pair]:
     words = [list(piece) for text in texts for piece in pieces(text, pattern)]
     merges: list[Pair] = []
     while 256 + len(merges) < vocab_size:
-        counts = Counter(pair for ids in words for pair in zip(ids, ids[1:], strict=False))
+        counts = Counter(pair for ids in words for pair in pairwise(ids))
         pair = min(counts, key=lambda pair: (-counts[pair], pair), default=None)
         if pair is None or counts[pair] < 2:
             break

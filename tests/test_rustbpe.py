@@ -10,9 +10,10 @@ from pathlib import Path
 
 import oracle_bpe
 import pytest
-import rustbpe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import rustbpe
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "../shared/data"
@@ -121,7 +122,7 @@ def test_worked_example():
 def real_texts():
     import pyarrow.parquet as pq
 
-    texts = [gzip.open(path, "rt").read() for path in sorted(DATA.glob("text/*.gz"))]
+    texts = [gzip.decompress(path.read_bytes()).decode() for path in sorted(DATA.glob("text/*.gz"))]
     shard = pq.read_table(DATA / "pretrain/shard_00004.parquet", columns=["text"])
     texts += shard["text"].to_pylist()
     assert len(texts) > 100

@@ -83,6 +83,7 @@ def conversation_reader(
     conversations: list[Conversation], tokenizer: Tokenizer, max_tokens: int | None = None
 ) -> Reader:
     """Rendered conversations in order, epoch after epoch; longer ones are cut at a turn."""
+    assert conversations, "nothing to read would be read for ever"
 
     def read(start: Cursor | None) -> Iterator[Document]:
         epoch, first = start or [0, 0]
@@ -145,9 +146,9 @@ def packed_rows(
         lane = state[turn]
         while len(lane.ids) < max_seq_len + 1:
             document = next(documents)
-            if not filled and document.cursor[0] > 1 and tokens_taken < max_seq_len + 1:
+            if not filled and document.cursor[0] > 0 and tokens_taken < max_seq_len + 1:
                 raise UserError(
-                    f"the text has {tokens_taken // 2} tokens, and a row alone takes "
+                    f"the text has {tokens_taken} tokens, and a row alone takes "
                     f"{max_seq_len + 1}: add text or set a smaller MAX_SEQ_LEN"
                 )
             taken = document.cursor
@@ -190,8 +191,8 @@ def whole_rows(read: Reader, max_seq_len: int, position: Position | None = None)
 
 
 def batches(rows: Iterable[Row], batch_size: int) -> Iterator[Batch]:
-    """Stack rows to batches; a batch without any supervised token is passed over."""
-    iterator = iter(rows)
+    """Stack rows to batches; a row without any supervised token is passed over."""
+    iterator = _teaching(rows)
     while True:
         some = [row for _, row in zip(range(batch_size), iterator, strict=False)]
         if len(some) < batch_size:
@@ -199,9 +200,23 @@ def batches(rows: Iterable[Row], batch_size: int) -> Iterator[Batch]:
         ids = torch.tensor([row.ids for row in some])
         mask = torch.tensor([row.mask for row in some], dtype=torch.bool)[:, 1:]
         targets = ids[:, 1:].masked_fill(~mask, IGNORED)
-        n_valid = int(mask.sum())
-        if n_valid:
-            yield Batch(ids[:, :-1].contiguous(), targets, n_valid, some[-1].position)
+        yield Batch(ids[:, :-1].contiguous(), targets, int(mask.sum()), some[-1].position)
+
+
+def _teaching(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with a supervised target. Raises UserError where a whole epoch has none."""
+    since = None
+    for row in rows:
+        if any(row.mask[1:]):
+            since = None
+            yield row
+        elif since is None:
+            since = row.position["epoch"]
+        elif row.position["epoch"] > since + 1:
+            raise UserError(
+                f"no conversation has an answer within {len(row.ids)} tokens, so there is nothing "
+                "to learn: add shorter ones or set a larger MAX_SEQ_LEN"
+            )
 
 
 class Ahead:
@@ -213,6 +228,7 @@ class Ahead:
     def __init__(self, items: Iterator[Batch], depth: int = BATCHES_AHEAD) -> None:
         self._queue: queue.Queue = queue.Queue(maxsize=depth)
         self._stopped = threading.Event()
+        self._ended: Exception | None = None
         self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
         self._thread.start()
 
@@ -238,9 +254,11 @@ class Ahead:
         return self
 
     def __next__(self) -> Batch:
-        item, error = self._queue.get()
-        if error is not None:
-            raise error
+        if self._ended is not None:
+            raise self._ended
+        item, self._ended = self._queue.get()
+        if self._ended is not None:
+            raise self._ended
         return item
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,14 @@ from nanochat.system import storage
 from nanochat.system.cli import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 ROW_GROUP = 1024
 TINYWORLD_VALIDATION = "validation.parquet"
 NEW_VOCAB_SIZES = ((200e6, 8_192), (1e9, 16_384))  # own text under so many bytes; above: 65,536
+
+UNREADABLE = (OSError, EOFError, zlib.error)  # the latter two: a damaged .gz
 
 Cursor = list[int]  # [epoch, shard, row] of a text, [epoch, index] of a conversation
 
@@ -77,6 +81,8 @@ def open_source(data: str, num_shards: int | None = None) -> Source:
 
     num_shards None: all that are there.
     """
+    if num_shards is not None and num_shards < 1:
+        raise UserError(f"data_shards={num_shards}: it must be 1 or more")
     if data == "tinyworld":
         folder = storage.base_dir() / "base_data" / "tinyworld"
         shards, val = _shards(folder), folder / TINYWORLD_VALIDATION
@@ -129,21 +135,38 @@ def open_shard(path: Path) -> pq.ParquetFile:
 
     try:
         shard = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(
-            f"{path} is damaged or no parquet file ({reason}): remove it or fetch it again"
-        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
     if "text" not in shard.schema_arrow.names:
         names = ", ".join(shard.schema_arrow.names)
         raise UserError(f"{path} has no column `text` (it has: {names}): rename the text's column")
+    kind = shard.schema_arrow.field("text").type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise UserError(f"{path} has a column `text` of {kind}, which must be of strings")
     if shard.metadata.num_rows == 0:
         raise UserError(f"{path} has no rows: remove it")
     return shard
 
 
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return UserError(
+        f"{path} is damaged or no parquet file ({reason}): remove it or fetch it again"
+    )
+
+
+def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        return shard.read_row_group(group, columns=["text"]).column("text")
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+
+
 def read_texts(shards: tuple[Path, ...], start: Cursor | None = None) -> Iterator[tuple]:
     """(cursor, text) of every document from `start` on, in order, epoch after epoch, for ever."""
+    assert shards, "nothing to read would be read for ever"
     epoch, first_shard, first_row = start or [0, 0, 0]
     while True:
         for number in range(first_shard, len(shards)):
@@ -152,7 +175,7 @@ def read_texts(shards: tuple[Path, ...], start: Cursor | None = None) -> Iterato
             for group in range(shard.num_row_groups):
                 rows = shard.metadata.row_group(group).num_rows
                 if row + rows > first_row:
-                    column = shard.read_row_group(group, columns=["text"]).column("text")
+                    column = _texts_of_group(shards[number], shard, group)
                     for i in range(max(0, first_row - row), rows):
                         yield [epoch, number, row + i], column[i].as_py() or ""
                 row += rows
@@ -186,8 +209,12 @@ def read_file(path: Path) -> Iterator[str]:
         yield raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at {error.start})") from None
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror or error})") from None
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} can't be read ({getattr(error, 'strerror', None) or error})")
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -195,18 +222,17 @@ def read_conversations(path: Path) -> list[Conversation]:
 
     Raises UserError that names file and line of one that is not well formed.
     """
-    conversations = []
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else open(path, encoding="utf-8") as file
-    ):
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                found = json.loads(line)
-                conversations.append(check(found["messages"] if "messages" in found else found))
-            except (ValueError, KeyError, UserError) as error:
-                raise UserError(f"{path} line {number}: {error}") from None
+    conversations: list[Conversation] = []
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    found = json.loads(line.decode("utf-8"))
+                    talk = found.get("messages") if isinstance(found, dict) else found
+                    conversations.append(check(talk))
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path} line {number}: {error}") from None
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
     return conversations

@@ -23,6 +23,10 @@ class UserError(Exception):
     """A mistake of the user's. The text is one line: the value, the rule, the fix. Exit code 2."""
 
 
+class Failure(Exception):
+    """Something failed that is nobody's mistake. The text is one line, with the way on. Code 1."""
+
+
 class Interrupted(Exception):
     """Stopped by a signal after everything was saved. The text says how to go on. Exit code 130."""
 
@@ -62,6 +66,8 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
         sys.stdout.flush()
     except UserError as error:
         _end(f"error: {error}", 2)
+    except Failure as error:
+        _end(f"failed: {error}", 1)
     except Interrupted as stop:
         _end(str(stop), 130)
     except KeyboardInterrupt:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 
 LONGEST_EXPRESSION = 200  # characters
 LARGEST_NUMBER = 10**18
 LARGEST_POWER = 64
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 Number = int | float
 
@@ -34,12 +36,14 @@ def calculate(expression: str) -> str | None:
     >>> calculate("__import__('os')") is None, calculate("9**9**9") is None
     (True, True)
     """
-    if len(expression) > LONGEST_EXPRESSION:
+    if len(expression) > LONGEST_EXPRESSION or "\\" in expression:  # an escape may warn on stderr
         return None
+    if "'" not in expression and '"' not in expression:
+        expression = THOUSANDS.sub("", expression)
     try:
-        value = _value(ast.parse(expression.strip().replace(",", ""), mode="eval").body)
+        value = _value(ast.parse(expression.strip(), mode="eval").body)
         if not isinstance(value, str):
-            return _as_text(value)
+            return _as_text(_bounded(value))
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
         pass
     return None
@@ -78,11 +82,11 @@ def _number(node: ast.expr) -> Number:
     value = _value(node)
     if isinstance(value, str):
         raise ValueError("text where a number belongs")
-    return value
+    return _bounded(value)
 
 
 def _bounded(value: Number) -> Number:
-    if abs(value) > LARGEST_NUMBER:
+    if not abs(value) <= LARGEST_NUMBER:  # nor is nan within
         raise ValueError("too large")
     return value
 
@@ -91,5 +95,6 @@ def _as_text(value: Number) -> str:
     if isinstance(value, float):
         if value.is_integer():
             return str(int(value))
-        return f"{value:.6g}"
+        digits = f"{value:.6g}" if abs(value) < 1 else f"{value:.6f}"
+        return digits.rstrip("0").rstrip(".") if "e" not in digits else digits
     return str(value)

@@ -21,6 +21,7 @@ from nanochat.data.dataloader import Batch, Position
 from nanochat.system.device import Device
 from nanochat.system.log import Metrics, StepLine, duration
 from nanochat.training.optim import MuonAdamW
+from nanochat.training.time_budget import TimeBudget
 
 
 class Diverged(Exception):
@@ -31,7 +32,8 @@ class Diverged(Exception):
 class TrainState:
     """What can be resumed besides weights and optimiser; nothing else may matter to a step."""
 
-    step: int = 0  # optimiser updates done
+    num_iterations: int  # updates in all; fixed by the first steps where there is a time budget
+    step: int = 0  # updates done
     tokens: int = 0  # read so far, supervised or not
     position: Position | None = None  # in the stream, after the last update
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
@@ -63,9 +65,9 @@ class LoopConfig:
     """How long, how much at once, and how fast."""
 
     name: str  # shown at the head of the step line
-    num_iterations: int
     grad_accum: int  # micro-batches an update
     multiplier: Callable[[float], float]  # progress in [0, 1] -> learning-rate multiplier
+    budget: TimeBudget | None = None  # decides num_iterations
 
 
 def train_step(
@@ -114,17 +116,16 @@ def train(
     metrics: Metrics,
     device: Device,
 ) -> bool:
-    """Train from state.step to num_iterations, updating `state` in place.
+    """Train from state.step to state.num_iterations, updating `state` in place.
 
     Returns False where a signal stopped it early: the step was finished and the first hook (the
-    save) has run. Raises Diverged with the step and the position in the data.
+    save) has run. Raises Diverged with the step; state.position is where its data begin.
     """
-    line = StepLine(config.num_iterations)
-    seconds = 0.0  # of the steps of this run, without hooks; its first step is not counted
-    first = state.step
+    line = StepLine(state.num_iterations)
+    pace = _Pace()
     with _signals_noted() as signals:
         while True:
-            last = state.step >= config.num_iterations
+            last = state.step >= state.num_iterations
             for hook in hooks:
                 if hook.due(state.step, last):
                     line.close()
@@ -138,17 +139,17 @@ def train(
                 line.close()
                 hooks[0](state, last)
                 return False
+            multiplier = config.multiplier((state.step + 0.5) / state.num_iterations)
             started = time.monotonic()
-            multiplier = config.multiplier((state.step + 0.5) / config.num_iterations)
-            shown = f"{config.name} {state.step + 1:05d}/{config.num_iterations:05d}"
-
-            def tick(micro: int, shown: str = shown) -> None:
-                if line.terminal and config.grad_accum > 1:
-                    line.show(state.step, f"{shown} | micro-batch {micro}/{config.grad_accum}")
-
             try:
                 stats = train_step(
-                    loss_of, optimizer, batches, config.grad_accum, multiplier, device, tick
+                    loss_of,
+                    optimizer,
+                    batches,
+                    config.grad_accum,
+                    multiplier,
+                    device,
+                    _micro_batch_shower(line, config, state),
                 )
             except Diverged as error:
                 line.close()
@@ -157,32 +158,70 @@ def train(
                 ) from None
             device.synchronize()
             step_s = time.monotonic() - started
-            if state.step > first:
-                seconds += step_s
             state.step += 1
             state.tokens += stats.tokens
             state.position = stats.position
-            memory = device.memory_bytes()
-            counted = max(1, state.step - first - 1)
-            left = (config.num_iterations - state.step) * (seconds / counted or step_s)
-            line.show(
-                state.step,
-                f"{shown} | loss {stats.loss:.3f} | {stats.tokens / step_s:,.0f} tok/s | "
-                f"{step_s:.2f} s | {memory / 1e9:.1f} GB | {duration(left)} left",
-            )
-            metrics.write(
-                step=state.step,
-                num_iterations=config.num_iterations,
-                loss=stats.loss,
-                lr=multiplier,
-                tokens=state.tokens,
-                tokens_per_s=round(stats.tokens / step_s, 1),
-                step_s=round(step_s, 4),
-                grad_norm=stats.grad_norm,
-                memory_bytes=memory,
-            )
-            if state.step == config.num_iterations:
+            if config.budget is not None:
+                state.num_iterations = config.budget.iterations(state.step, step_s)
+                line.total = state.num_iterations
+            record = {
+                "step": state.step,
+                "num_iterations": state.num_iterations,
+                "loss": stats.loss,
+                "lr": multiplier,
+                "tokens": state.tokens,
+                "tokens_per_s": round(stats.tokens / step_s, 1),
+                "step_s": round(step_s, 4),
+                "grad_norm": stats.grad_norm,
+                "memory_bytes": device.memory_bytes(),
+            }
+            metrics.write(**record)
+            left = (state.num_iterations - state.step) * pace.after(step_s)
+            line.show(state.step, step_line(config.name, record, left))
+            if state.step >= state.num_iterations:
                 line.close()
+
+
+def step_line(name: str, record: dict[str, Any], left_s: float) -> str:
+    """The line of one update, from its metrics record.
+
+    >>> record = {"step": 10, "num_iterations": 50, "loss": 6.2141, "tokens_per_s": 3512.4}
+    >>> step_line("base", {**record, "step_s": 0.58, "memory_bytes": 1.2e9}, 24.0)
+    'base 00010/00050 | loss 6.214 | 3,512 tok/s | 0.58 s | 1.2 GB | 24 s left'
+    """
+    return (
+        f"{name} {record['step']:05d}/{record['num_iterations']:05d} | loss {record['loss']:.3f} | "
+        f"{record['tokens_per_s']:,.0f} tok/s | {record['step_s']:.2f} s | "
+        f"{record['memory_bytes'] / 1e9:.1f} GB | {duration(left_s)} left"
+    )
+
+
+def _micro_batch_shower(
+    line: StepLine, config: LoopConfig, state: TrainState
+) -> Callable[[int], None]:
+    """On a terminal a step of many micro-batches shows each, so that it is never long silent."""
+    head = f"{config.name} {state.step + 1:05d}/{state.num_iterations:05d}"
+
+    def show(micro: int) -> None:
+        if line.terminal and config.grad_accum > 4:
+            line.show(state.step, f"{head} | micro-batch {micro}/{config.grad_accum}")
+
+    return show
+
+
+class _Pace:
+    """Mean seconds a step of this run, without its first step, which is slow."""
+
+    def __init__(self) -> None:
+        self.steps, self.seconds = -1, 0.0
+
+    def after(self, step_s: float) -> float:
+        """The mean with one more step."""
+        self.steps += 1
+        if self.steps == 0:
+            return step_s
+        self.seconds += step_s
+        return self.seconds / self.steps
 
 
 @contextlib.contextmanager

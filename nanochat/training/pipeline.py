@@ -7,10 +7,14 @@ torch in here, so that a plan appears at once.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +30,9 @@ from nanochat.training import checkpoint_manager as checkpoints
 SCHEMA = 1
 SMOKE_TEST_TOKENS = 1_000_000
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
+TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
+TIME_SHARES = {"base_train": 45, "mid_train": 20, "chat_sft": 35}  # of a time budget
+QUICK_STAGE_S = 12.0  # of a time budget, kept free for each stage that only measures
 SHARD_MB = {"tinyworld": 2.0, "fineweb": 100.0}
 COMPLETE = 3  # exit code of `status` where nothing is left to do
 
@@ -91,6 +98,8 @@ class StageRunConfig:
     device_batch_size: int | None = None
     memory_gb: int | None = None
     time_budget_s: int | None = None
+    session: str = ""
+    """names this run of a driver"""
     log_file: Path | None = None
 
 
@@ -135,12 +144,13 @@ def resolve(config: PlanConfig) -> PlanConfig:
         open_source(
             data, config.data_shards
         )  # refuses a folder that can't be read, before training
+    timed = config.time_budget_s is not None
     return replace(
         config,
         depth=config.depth or 4,
-        base_iterations=config.base_iterations or 50,
-        mid_iterations=config.mid_iterations or 100,
-        sft_iterations=config.sft_iterations or 100,
+        base_iterations=config.base_iterations or (None if timed else 50),
+        mid_iterations=config.mid_iterations or (None if timed else 100),
+        sft_iterations=config.sft_iterations or (None if timed else 100),
         data_shards=config.data_shards or 4,
         data=data,
         memory_gb=config.memory_gb or 16,
@@ -151,11 +161,17 @@ def resolve(config: PlanConfig) -> PlanConfig:
 
 
 def _batch(config: PlanConfig) -> BatchSizes:
+    """The table's batch; with a time budget the one that learns most, unless the user gave one."""
+    device, total = config.device_batch_size, config.total_batch_size
+    if config.time_budget_s is not None and device is None and total is None:
+        length = config.max_seq_len or 0
+        device = max(1, min(TIMED_TOKENS // length, (config.memory_gb or 0) // 2))
+        total = max(1, round(TIMED_TOKENS / (device * length))) * device * length
     return batch_sizes(
         config.memory_gb or 0,
         config.max_seq_len or 0,
-        config.device_batch_size,
-        config.total_batch_size,
+        device,
+        total,
         config.eval_tokens,
         config.split_tokens,
     )
@@ -205,12 +221,20 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
         ("split_tokens", f"{batch.split_tokens:,}"),
     ]
     for stage, n in zip(TRAINED, iterations, strict=True):
-        tokens = (n or 0) * batch.total_batch_size
-        lines.append((stage.name, f"{n:,} iterations, {tokens:,} tokens"))
-    steps = sum(n or 0 for n in iterations)
-    seconds = steps * _step_seconds(model, batch.total_batch_size)
+        if n is None:
+            share = f"{TIME_SHARES[stage.name]} % of the time"
+            lines.append((stage.name, f"as many iterations as fit into {share}"))
+        else:
+            tokens = n * batch.total_batch_size
+            lines.append((stage.name, f"{n:,} iterations, {tokens:,} tokens"))
+    if config.time_budget_s is not None:
+        minutes = f"{config.time_budget_s / 60:.3g}, the time budget"
+    else:
+        steps = sum(n or 0 for n in iterations)
+        seconds = steps * _step_seconds(model, batch.total_batch_size)
+        minutes = f"about {max(1, round(seconds / 60))} to train, on the CPU of this machine"
     lines += [
-        ("minutes", f"about {max(1, round(seconds / 60))} to train, on the CPU of this machine"),
+        ("minutes", minutes),
         ("memory_gb", f"about {model.training_bytes(rows) / 1e9 + 0.5:.1f} of {config.memory_gb}"),
         ("disk_gb", f"about {_disk_bytes(model, config) / 1e9:.1f}; free: {_free_gb():.0f}"),
         ("base_dir", str(storage.base_dir())),
@@ -287,7 +311,7 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
         "base_train": [
             f"--depth={config.depth}",
             shards,
-            f"--num_iterations={config.base_iterations}",
+            *_iterations(config.base_iterations),
             *training,
         ],
         "base_loss": [
@@ -295,9 +319,13 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
             f"--device_batch_size={batch.device_batch_size}",
             f"--split_tokens={batch.split_tokens}",
         ],
-        "mid_train": [f"--num_iterations={config.mid_iterations}", *training],
-        "chat_sft": [f"--num_iterations={config.sft_iterations}", *training],
+        "mid_train": [*_iterations(config.mid_iterations), *training],
+        "chat_sft": [*_iterations(config.sft_iterations), *training],
     }
+
+
+def _iterations(n: int | None) -> list[str]:
+    return [] if n is None else [f"--num_iterations={n}"]
 
 
 # --- what there is -------------------------------------------------------------------------------
@@ -371,9 +399,7 @@ def stage(config: StageRunConfig) -> None:
     if _is_finished(this, config.model_tag):
         say(f"{head}: done already")
         return
-    flags = read_plan(config.model_tag)["stages"][this.name]
-    if this.checkpoint:
-        flags = _with_resume(this.checkpoint, config, flags)
+    flags = _planned_flags(this, config)
     if config.log_file is not None:
         flags = [*flags, f"--log_file={config.log_file}"]
     say(f"{head} ...")
@@ -381,15 +407,57 @@ def stage(config: StageRunConfig) -> None:
     os.execv(sys.executable, [sys.executable, "-m", this.script, *flags])
 
 
-def _with_resume(name: str, config: StageRunConfig, flags: list[str]) -> list[str]:
-    changed = {
-        "device_batch_size": config.device_batch_size,
-        "memory_gb": config.memory_gb,
-    }
-    for flag, value in changed.items():
+def _planned_flags(this: Stage, config: StageRunConfig) -> list[str]:
+    """The stage's flags from the plan, with what this run says anew and the time that is left."""
+    whole = read_plan(config.model_tag)
+    sessions = _sessions(whole, config)
+    flags = whole["stages"][this.name]
+    if not this.checkpoint:
+        return flags
+    for flag in ("device_batch_size", "memory_gb"):
+        value = getattr(config, flag)
         if value is not None:
             flags = [f for f in flags if not f.startswith(f"--{flag}=")] + [f"--{flag}={value}"]
-    return [*flags, "--resume"] if _last(name, config.model_tag) else flags
+    budget = config.time_budget_s or whole["variables"]["time_budget_s"]
+    if budget is not None and not any(f.startswith("--num_iterations=") for f in flags):
+        new_budget = config.time_budget_s is not None  # then it is for what is still to do
+        spent = _spent_s(config.model_tag, sessions[-1:] if new_budget else sessions)
+        flags = [*flags, f"--time_budget_s={_share_s(this, config.model_tag, budget - spent):.0f}"]
+    return [*flags, "--resume"] if _last(this.checkpoint, config.model_tag) else flags
+
+
+def _sessions(whole: dict[str, Any], config: StageRunConfig) -> list[float]:
+    """When each driver run that worked on this plan began its first stage; notes a new one."""
+    sessions = whole.setdefault("sessions", {})
+    if config.session not in sessions:
+        sessions[config.session] = time.time()
+        storage.write_json(_plan_path(config.model_tag), whole)
+    return sorted(sessions.values())
+
+
+def _spent_s(tag: str, sessions: list[float]) -> float:
+    """Seconds that driver runs have worked; of one that died, until its last line of metrics."""
+    alive = sorted(_metrics_times(tag))
+    spent = time.time() - sessions[-1]
+    for started, ended in itertools.pairwise(sessions):
+        spent += max((t for t in alive if started <= t < ended), default=started) - started
+    return spent
+
+
+def _metrics_times(tag: str) -> Iterator[float]:
+    for path in (storage.base_dir() / "metrics").glob(f"*_{tag}.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError, KeyError):
+                yield json.loads(line)["time"]
+
+
+def _share_s(this: Stage, tag: str, left_s: float) -> float:
+    """This stage's part of the seconds that are left, by TIME_SHARES of what is still to train."""
+    ahead = [s for s in TRAINED if not _is_finished(s, tag)]
+    quick = STAGES[STAGES.index(this) + 1 :]
+    left_s -= QUICK_STAGE_S * sum(s.checkpoint is None for s in quick)
+    shares = sum(TIME_SHARES[s.name] for s in ahead)
+    return max(1.0, left_s * TIME_SHARES[this.name] / shares)
 
 
 def status(config: PlanConfig) -> None:

@@ -20,15 +20,16 @@ from nanochat.conversation import render_prompt
 from nanochat.data.dataloader import Ahead, Position, Row, batches
 from nanochat.engine import Engine, Sampling
 from nanochat.gpt import GPT
-from nanochat.system.cli import Interrupted, UserError
+from nanochat.system.cli import Failure, Interrupted, UserError
 from nanochat.system.device import Device, open_device
 from nanochat.system.log import Metrics, duration, say
 from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training.loop import LoopConfig, TrainState, train
+from nanochat.training.loop import Diverged, LoopConfig, TrainState, train
 from nanochat.training.optim import MuonAdamW, schedule
 from nanochat.training.stage_config import PLANNED, OptimConfig, StageConfig
+from nanochat.training.time_budget import TimeBudget
 
 NAMES = {"base": "base training", "mid": "midtraining", "sft": "SFT"}
 NEXT = {"base": "scripts.mid_train", "mid": "scripts.chat_sft", "sft": "scripts.chat_cli -i sft"}
@@ -143,7 +144,12 @@ def print_plan(opened: Opened) -> None:
             f"= {batch.total_batch_size:,} tokens a step",
         ),
         ("num_iterations", config.num_iterations),
-        ("tokens", f"{(config.num_iterations or 0) * batch.total_batch_size:,}"),
+        (
+            "tokens",
+            f"{(config.num_iterations or 0) * batch.total_batch_size:,}"
+            if config.time_budget_s is None
+            else f"as many as fit into {duration(config.time_budget_s)}",
+        ),
         ("memory_gb", f"about {memory:.1f} and torch itself"),
         ("device", f"{opened.device.type}, {str(opened.device.dtype).removeprefix('torch.')}"),
     ):
@@ -160,13 +166,12 @@ def run(
     """Train an opened stage to its end. Raises Interrupted after a signal, everything saved."""
     stage, config, device, state = opened.stage, opened.config, opened.device, opened.state
     model, length = opened.model, opened.model.config.max_seq_len
-    total = config.num_iterations or 0
     optimizer = MuonAdamW(model, config.optim)
     if opened.resumed is not None:
         tensors = opened.resumed.optimizer_tensors()
         torch.set_rng_state(tensors.pop("random.torch"))
         optimizer.load_state_tensors(tensors)
-        say(f"resuming {stage} {opened.tag} at step {state.step} of {total}")
+        say(f"resuming {stage} {opened.tag} at step {state.step} of {state.num_iterations}")
         _say_if_not_exact(opened)
     metrics = Metrics(stage, opened.tag, state.step)
     stream = Ahead(batches(rows_from(state.position), opened.batch.device_batch_size))
@@ -177,22 +182,28 @@ def run(
             optimizer,
             stream,
             LoopConfig(
-                NAMES[stage].split()[0],
-                total,
+                stage,
                 opened.batch.grad_accum(length),
                 lambda progress: schedule(progress, warmup, warmdown),
+                _budget(opened),
             ),
             state,
             (_Save(opened, optimizer), _Evaluate(opened, evaluate), _Sample(opened)),
             metrics,
             device,
         )
+    except Diverged as error:
+        raise Failure(
+            f"{stage} {opened.tag} diverged at {error}; nothing was updated with it. Try it with "
+            "lower learning rates (--matrix_lr, --embedding_lr, --unembedding_lr)"
+        ) from None
     finally:
         stream.close()
         metrics.close()
     if not finished:
         raise Interrupted(
-            f"interrupted: {stage} {opened.tag} is saved at step {state.step} of {total}; continue "
+            f"interrupted: {stage} {opened.tag} is saved at step {state.step} of "
+            f"{state.num_iterations}; continue "
             f"with bash dev/continue_training.sh, or this command with --resume"
         )
     folder = checkpoints.step_folder(stage, opened.tag, state.step)
@@ -211,6 +222,16 @@ def mean_loss(opened: Opened, rows: Iterator[Row]) -> float:
         if read >= opened.batch.eval_tokens:
             break
     return total / count
+
+
+def _budget(opened: Opened) -> TimeBudget | None:
+    """The clock of a stage with a time budget runs from the start of this process."""
+    seconds = opened.config.time_budget_s
+    if seconds is None:
+        return None
+    # Save, evaluation and samples after the last step; a guess, generous for a slow disk.
+    end_s = min(0.1 * seconds, 3.0 + opened.batch.eval_tokens / 4_000)
+    return TimeBudget(seconds, psutil.Process().create_time(), end_s)
 
 
 def _compiled(model: GPT, device: Device) -> Callable[..., torch.Tensor]:
@@ -273,7 +294,6 @@ class _Save:
             "time": time.time(),
             "finished": last,
             **asdict(state),
-            "num_iterations": opened.config.num_iterations,
             "model": opened.model.config.to_json(),
             "config": config | {"optim": asdict(opened.config.optim)},
             "batch": asdict(opened.batch),
@@ -372,5 +392,5 @@ def open_next(stage: str, config: StageConfig, default_iterations: int) -> Opene
     inherited_total = before["batch"]["total_batch_size"]
     batch = resolve_batch(config, model.config.max_seq_len, inherited_total)
     config = replace(config, total_batch_size=batch.total_batch_size)
-    tokenizer = parent.tokenizer()
-    return Opened(stage, parent.tag, config, model, tokenizer, device, batch, TrainState(), None)
+    state, tokenizer = TrainState(config.num_iterations), parent.tokenizer()
+    return Opened(stage, parent.tag, config, model, tokenizer, device, batch, state, None)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 # What a resumed run may not change: a step would no longer be the same step.
+# (time_budget_s may change: it says how long from now.)
 PLANNED = ("num_iterations", "total_batch_size", "max_seq_len", "data", "seed", "depth", "optim")
 
 
@@ -53,6 +54,8 @@ class StageConfig:
     """name of the model (default: d<depth> for base, the newest for mid and SFT)"""
     num_iterations: int | None = None
     """optimiser updates (default: 50 base, 100 mid, 100 SFT)"""
+    time_budget_s: float | None = None
+    """seconds for the whole stage, instead of num_iterations"""
     device_batch_size: int | None = None
     """rows a micro-batch (default: by memory)"""
     total_batch_size: int | None = None
@@ -91,6 +94,8 @@ class StageConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: it must be 1 or more")
+        if self.time_budget_s is not None and not self.time_budget_s > 0:
+            raise ValueError(f"time_budget_s={self.time_budget_s}: it must be more than 0")
         if self.max_seq_len is not None and self.max_seq_len < 8:
             raise ValueError(f"max_seq_len={self.max_seq_len}: it must be 8 or more")
         for name in ("eval_every", "save_every"):

@@ -9,6 +9,7 @@ use std::thread;
 use rustc_hash::FxHashMap;
 
 use crate::Error;
+use crate::piece_map::PieceMap;
 use crate::split::Splitter;
 use crate::train::{Pair, key};
 
@@ -31,7 +32,7 @@ pub struct Encoder {
     pairs: Vec<Pair>,            // what token 256 + i is made of
     merges: FxHashMap<u64, u32>, // pair -> token
     /// The pieces that come out as a single token: most of them, so most need no merging.
-    whole: FxHashMap<Box<[u8]>, u32>,
+    whole: PieceMap<u32>,
     bytes: Vec<u8>,   // of all tokens, end to end
     ends: Vec<usize>, // where each token ends in `bytes`
 }
@@ -60,7 +61,7 @@ impl Encoder {
             splitter,
             pairs: merges.to_vec(),
             merges: FxHashMap::default(),
-            whole: FxHashMap::default(),
+            whole: PieceMap::default(),
             bytes: (0..=255).collect(),
             ends: (1..=256).collect(),
         };
@@ -96,14 +97,13 @@ impl Encoder {
     fn find_whole(&mut self) {
         let mut scratch = Scratch::default();
         let mut ids = Vec::new();
-        let mut whole = FxHashMap::default();
-        whole.reserve(self.vocab_size());
+        let mut whole = PieceMap::default();
         for token in 0..self.vocab_size() {
             let piece = &self.bytes[self.range(token)];
             ids.clear();
             self.merge(piece, &mut ids, &mut scratch);
             if ids == [token as u32] {
-                whole.insert(piece.into(), token as u32);
+                whole.update(piece, |value| *value = token as u32);
             }
         }
         self.whole = whole;
@@ -190,7 +190,7 @@ impl Encoder {
         let mut ids = Vec::with_capacity(text.len() / 4);
         splitter.split(text, |piece| {
             match self.whole.get(piece) {
-                Some(&token) => ids.push(token),
+                Some(token) => ids.push(token),
                 None => self.merge(piece, &mut ids, scratch),
             }
             true

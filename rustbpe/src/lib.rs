@@ -3,7 +3,8 @@
 //! A text is first cut into *pieces* (a word with its leading space, up to two digits, a run of
 //! punctuation, ...; `split.rs`). Merges never cross a piece, so training needs only each distinct
 //! piece and how often it occurs (`train.rs`), and encoding works on one piece at a time
-//! (`encode.rs`). `py.rs` puts this before Python and is the only file that knows of it.
+//! (`encode.rs`); both look pieces up all the time (`piece_map.rs`). `py.rs` puts this before Python
+//! and is the only file that knows of it.
 //!
 //! Ids: 0 to 255 are the raw bytes; merge number i, a pair of earlier ids, makes token 256 + i.
 //! Special tokens are not known here.
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod encode;
+pub mod piece_map;
 #[cfg(feature = "python")]
 mod py;
 pub mod split;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::Error;
+use crate::piece_map::PieceMap;
 use crate::split::Splitter;
 
 /// Each distinct piece, and how often it occurs.
-pub type PieceCounts = FxHashMap<Box<[u8]>, u64>;
+pub type PieceCounts = PieceMap<u64>;
 
 /// A pair of ids.
 pub type Pair = (u32, u32);
@@ -121,10 +122,7 @@ pub fn count_pieces<E: From<Error>>(
                 if some.len() > all.len() {
                     std::mem::swap(&mut all, &mut some);
                 }
-                for (piece, count) in some {
-                    let total = all.entry(piece).or_insert(0);
-                    *total = total.saturating_add(count);
-                }
+                some.for_each(|piece, more| all.update(piece, |count| *count += more));
             }
             Ok(all)
         };
@@ -159,10 +157,7 @@ fn count_batches(
         };
         for text in batch.texts() {
             splitter.split(text, |piece| {
-                match counts.get_mut(piece) {
-                    Some(count) => *count += 1,
-                    None => _ = counts.insert(piece.into(), 1),
-                }
+                counts.update(piece, |count| *count += 1);
                 !stop.load(Ordering::Relaxed)
             })?;
         }
@@ -267,19 +262,20 @@ pub fn learn_merges<E: From<Error>>(
 
 impl Symbols {
     fn new(counts: PieceCounts) -> Result<Self, Error> {
-        let slots = counts.keys().map(|piece| piece.len() + 1).sum::<usize>() + 1;
+        let mut slots = 1;
+        counts.for_each(|piece, _| slots += piece.len() + 1);
         if u32::try_from(slots).is_err() {
             return Err(Error::TooManyPieces);
         }
         let mut ids = Vec::with_capacity(slots);
         let mut pieces = Vec::with_capacity(slots);
         let mut weights = Vec::with_capacity(counts.len());
-        for (piece, count) in counts {
+        counts.for_each(|piece, count| {
             ids.push(BETWEEN);
             ids.extend(piece.iter().map(|&byte| u32::from(byte)));
             pieces.resize(ids.len(), weights.len() as u32); // fits: fewer pieces than slots
             weights.push(count);
-        }
+        });
         ids.push(BETWEEN);
         Ok(Self {
             ids,
@@ -448,7 +444,8 @@ mod tests {
             count_pieces(&splitter, 4, fill, || Ok(())).err(),
             Some(error())
         );
-        let counts = PieceCounts::from_iter([(Box::from(b"abab".as_slice()), 5)]);
+        let mut counts = PieceCounts::default();
+        counts.update(b"abab", |count| *count = 5);
         assert_eq!(
             learn_merges(counts, 9, |_| Err(error())).err(),
             Some(error())

@@ -1,0 +1,55 @@
+"""Iterations that fit into a time: measured on the first steps, then fixed; later only shortened.
+
+The clock is handed in, so that eight hours can be tested in a millisecond.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+
+CALIBRATION_SHARE = 0.1  # of the budget; until then the number of iterations follows the clock
+CALIBRATION_STEPS = 3  # at least; the very first one is slow and not counted
+RECENT_STEPS = 50
+SLIP = 0.02  # how much later than the budget the end may look before the run is shortened
+
+
+class TimeBudget:
+    """How many updates a stage makes: `iterations(step, step_s)` after each one.
+
+    seconds: for the whole stage from `started` on the clock, with what comes after the last step
+    (save, evaluation), which `end_s` is kept free for.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        started: float,
+        end_s: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.seconds, self.started, self.end_s, self.clock = seconds, started, end_s, clock
+        self.fixed: int | None = None
+        self.shortened_at: int | None = None  # step at which the guard last shortened the run
+        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._first = True
+
+    def iterations(self, step: int, step_s: float) -> int:
+        """Updates in all, as seen after update number `step`, which took step_s seconds."""
+        if not self._first:
+            self._recent.append(step_s)
+        self._first = False
+        elapsed = self.clock() - self.started
+        pace = statistics.median(self._recent) if self._recent else step_s
+        left = self.seconds - self.end_s - elapsed
+        fits = step + max(0, int(left / pace))
+        if self.fixed is None:
+            calibrated = elapsed >= CALIBRATION_SHARE * self.seconds
+            if calibrated and len(self._recent) >= CALIBRATION_STEPS:
+                self.fixed = fits
+            return max(fits, step + 1) if not calibrated else max(fits, step)
+        if (self.fixed - step) * pace > left + SLIP * self.seconds and fits < self.fixed:
+            self.fixed, self.shortened_at = fits, step
+        return self.fixed
