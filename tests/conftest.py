@@ -58,5 +58,5 @@ def random_model(depth: int, vocab_size: int, max_seq_len: int, dtype: torch.dty
 
 @pytest.fixture
 def tiny_model(tokenizer: tok.Tokenizer) -> GPT:
-    """Two layers in float64 for the small tokenizer; its answers are noise, but not all the same."""
+    """Two layers in float64 for the small tokenizer; its answers are noise."""
     return random_model(2, tokenizer.vocab_size, 64, torch.float64)

@@ -129,6 +129,8 @@ def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpo
 
     Raises UserError that says what there is.
     """
+    if tag is not None:
+        check_tag(tag)
     everything = find_all(stage)
     of_tag = [c for c in everything if tag is None or c.tag == tag]
     found = [c for c in of_tag if step is None or c.step == step]
