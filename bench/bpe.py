@@ -50,7 +50,7 @@ def train_pypi(texts: list[str], vocab_size: int, threads: int) -> None:
     import rustbpe
 
     pattern = os.environ["BENCH_PATTERN"]
-    rustbpe.Tokenizer().train_from_iterator(iter(texts), vocab_size, pattern=pattern)
+    rustbpe.Tokenizer().train_from_iterator(iter(texts), vocab_size, pattern=pattern)  # pyrefly: ignore
 
 
 def train_tokenizers(texts: list[str], vocab_size: int, threads: int) -> None:

@@ -328,7 +328,9 @@ os.execv(sys.executable, [sys.executable, "-m", "nanochat.training.pipeline", *s
 stage() { # NAME: in a process of its own; anything but success ends the driver, with the same code
   local status=0 seen
   # Standard output stays what it is (on a terminal the step line overwrites itself): Python writes the log.
-  "$PYTHON" -c "$HEED_CTRL_C" stage "$1" --model_tag="$TAG" --session=$$ --log_file="$LOG_FILE" ${FLAGS[@]+"${FLAGS[@]}"} \
+  # One session is one run of a driver: its log's name is new each time, a pid comes again after a reboot.
+  "$PYTHON" -c "$HEED_CTRL_C" stage "$1" --model_tag="$TAG" --session="${LOG_FILE##*/}" --log_file="$LOG_FILE" \
+    ${FLAGS[@]+"${FLAGS[@]}"} \
     2> >(trap '' INT TERM HUP; exec tee -a "$LOG_FILE" >&2) &
   CHILD=$!
   printf '%s\n' $CHILD >>"$LOCK"

@@ -7,14 +7,14 @@ calls are supervised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nanochat.system.cli import UserError
 from nanochat.tokenizer import Tokenizer
 
-Message = dict[str, Any]  # {"role": "user" | "assistant" | "system", "content": str | parts}
-Conversation = list[Message]
+Message = Mapping[str, Any]  # {"role": "user" | "assistant" | "system", "content": str | parts}
+Conversation = Sequence[Message]
 
 # An assistant's content may be a list of parts; the marks put around each, and whether the model
 # is to say it.
@@ -102,7 +102,8 @@ def render_prompt(
     if check(conversation)[-1]["role"] != "user":
         raise UserError("the last message must be the user's: it is the one to answer")
     system = [m for m in conversation[:1] if m["role"] == "system"]
-    turns = conversation[len(system) :]
+    turns = list(conversation[len(system) :])
+    ids: list[int] = []
     for dropped in range(0, len(turns), 2):
         ids = [tokenizer.bos]
         for message in check(system + turns[dropped:]):

@@ -39,6 +39,7 @@ class KVCache:
         end = self.length + k.size(2)
         if self._store is None or end > self._store.size(4):
             self._grow(end, k)
+        assert self._store is not None
         store = self._store[layer]
         store[0, :, :, self.length : end] = k
         store[1, :, :, self.length : end] = v

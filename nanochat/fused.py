@@ -37,7 +37,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
         (g,) = grads
         y, r = ctx.saved_tensors
         mean = (g * y).mean(dim=-1, keepdim=True)
@@ -67,7 +67,7 @@ class _Rotate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turn(grads[0], cos, -sin), None, None
 
@@ -89,7 +89,7 @@ class _ReluSquared(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Any) -> Tensor:
         (positive,) = ctx.saved_tensors
         return (grads[0] * positive).mul_(2)
 
@@ -135,7 +135,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
         dx, dweight = ctx.saved_tensors
         scale = grads[0].to(dx.dtype)
         return dx.mul_(scale), dweight.mul_(scale), None, None

@@ -29,8 +29,8 @@ class Linear(nn.Linear):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.to(input.dtype))
 
 
 class Attention(nn.Module):
@@ -130,7 +130,10 @@ class GPT(nn.Module):
             with torch.inference_mode(False):
                 speed = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
                 angle = torch.outer(torch.arange(length, dtype=torch.float64), speed)[:, None, :]
-                self._rotary = tuple(a.to(device, self.dtype) for a in (angle.cos(), angle.sin()))
+                self._rotary = (
+                    angle.cos().to(device, self.dtype),
+                    angle.sin().to(device, self.dtype),
+                )
         cos, sin = self._rotary
         return cos[start:end], sin[start:end]
 

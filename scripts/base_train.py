@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nanochat.system import cli
-from nanochat.training.stage_config import BASE_OPTIM, StageConfig
+from nanochat.training.stage_config import OptimConfig, StageConfig
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def main(config: Config) -> None:
 
     log.keep_in(config.log_file)
     opened = stage.open_resumed("base", config) if config.resume else open_new(config)
-    config, model, tokenizer = opened.config, opened.model, opened.tokenizer
+    model, tokenizer = opened.model, opened.tokenizer
     stage.print_plan(opened)
-    source = dataset.open_source(config.data, config.data_shards)
+    source = dataset.open_source(opened.data, config.data_shards)
     if config.dry_run:
         return
     lanes = dataloader.lanes_for(dataset.count_documents(source.train_shards))
@@ -76,14 +76,15 @@ def open_new(config: Config):
     length = config.max_seq_len or 256
     tag = checkpoints.free_tag("base", config.model_tag, f"d{config.depth}")
     batch = stage.resolve_batch(config, length, None)
+    data, iterations = config.data or "tinyworld", config.num_iterations or 50
+    optim = config.optim.over(OptimConfig())
     config = replace(
         config,
-        num_iterations=config.num_iterations or 50,
+        num_iterations=iterations,
         max_seq_len=length,
         total_batch_size=batch.total_batch_size,
-        data=config.data or "tinyworld",
+        data=data,
         memory_gb=config.memory_gb or stage.memory_gb_here(),
-        optim=config.optim.over(BASE_OPTIM),
     )
     device = open_device(config.device_type, config.dtype, config.compile)
     model = GPT(GPTConfig(config.depth, tokenizer.vocab_size, length))
@@ -91,8 +92,10 @@ def open_new(config: Config):
         model.init_weights(config.seed)
     model.to(device.torch)
     model.dtype = device.dtype
-    state = TrainState(config.num_iterations)
-    return stage.Opened("base", tag, config, model, tokenizer, device, batch, state, None)
+    state = TrainState(iterations)
+    return stage.Opened(
+        "base", tag, config, data, optim, model, tokenizer, device, batch, state, None
+    )
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ def main(config: Config) -> None:
 
     log.keep_in(config.log_file)
     opened = stage.open_next("mid", config, default_iterations=100)
-    config, tokenizer = opened.config, opened.tokenizer
+    tokenizer = opened.tokenizer
     stage.print_plan(opened)
     if config.dry_run:
         return
     stage.set_aside(opened)
-    talks, held_out = mixture.split(mixture.conversations_of(dataset.open_source(config.data)))
+    talks, held_out = mixture.split(mixture.conversations_of(dataset.open_source(opened.data)))
     length = opened.model.config.max_seq_len
     lanes = dataloader.lanes_for(len(talks))
 

@@ -19,7 +19,7 @@ HELD_OUT_EVERY = 50  # every 50th conversation is for evaluation only
 def conversations_of(source: Source) -> list[Conversation]:
     """The source's own conversations and tinyworld's, half and half by characters."""
     own = [talk for path in source.conversation_files for talk in read_conversations(path)]
-    world = tinyworld.conversations(TINYWORLD_CONVERSATIONS)
+    world: list[Conversation] = list(tinyworld.conversations(TINYWORLD_CONVERSATIONS))
     return interleave(_spread(own), world) if own else world
 
 

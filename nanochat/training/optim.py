@@ -97,7 +97,7 @@ class MuonAdamW:
         self.adamw.step()
         for names, momentum in zip(self.stacks, self.momenta, strict=True):
             weights = [self.parameters[name] for name in names]
-            gradients = torch.stack([w.grad for w in weights])
+            gradients = torch.stack([w.grad for w in weights if w.grad is not None])
             momentum.lerp_(gradients, 1 - self.momentum)
             update = gradients.lerp_(momentum, self.momentum) if self.nesterov else momentum
             update = orthogonalize(update)

@@ -44,6 +44,8 @@ class Opened:
     stage: str
     tag: str
     config: StageConfig  # with every planned field resolved
+    data: str
+    optim: OptimConfig
     model: GPT
     tokenizer: Tokenizer
     device: Device
@@ -79,22 +81,18 @@ def resumed_config(config: StageConfig, saved: checkpoints.Checkpoint) -> StageC
     """
     before = saved.state["config"]
     defaults = {f.name: f.default for f in fields(config)}
-    taken: dict[str, Any] = {}
-    for name in PLANNED:
-        if name not in defaults:
-            continue
-        value, given = before[name], getattr(config, name)
-        if name == "optim":
-            value = OptimConfig(**value)
-            differs = given.over(value) != value
-        else:
-            differs = given not in (defaults[name], value)
-        if differs:
-            raise UserError(
-                f"--{name}={given} can't be changed in a resumed run (it has {value}): "
-                "leave it out, or start anew without --resume"
-            )
-        taken[name] = value
+    planned = [name for name in PLANNED if name in defaults]
+    changed = [n for n in planned if getattr(config, n) not in (defaults[n], before[n])]
+    changed += [n for n, v in asdict(config.optim).items() if v not in (None, before["optim"][n])]
+    if changed:
+        name = changed[0]
+        given = getattr(config, name, None) or asdict(config.optim).get(name)
+        has = before.get(name, before["optim"].get(name))
+        raise UserError(
+            f"--{name}={given} can't be changed in a resumed run (it has {has}): "
+            "leave it out, or start anew without --resume"
+        )
+    taken: dict[str, Any] = {name: before[name] for name in planned}
     for name in ("device_batch_size", "dtype", "compile", "eval_every", "eval_tokens"):
         taken[name] = before[name] if getattr(config, name) in (None, 0) else getattr(config, name)
     return replace(config, **taken)
@@ -135,7 +133,7 @@ def print_plan(opened: Opened) -> None:
     for name, value in (
         ("stage", NAMES[opened.stage]),
         ("model_tag", opened.tag),
-        ("data", config.data),
+        ("data", opened.data),
         ("parameters", f"{model.num_params():,}"),
         ("vocab_size", f"{model.vocab_size:,}"),
         (
@@ -164,9 +162,9 @@ def run(
     warmdown: float = 0.2,
 ) -> None:
     """Train an opened stage to its end. Raises Interrupted after a signal, everything saved."""
-    stage, config, device, state = opened.stage, opened.config, opened.device, opened.state
+    stage, device, state = opened.stage, opened.device, opened.state
     model, length = opened.model, opened.model.config.max_seq_len
-    optimizer = MuonAdamW(model, config.optim)
+    optimizer = MuonAdamW(model, opened.optim)
     if opened.resumed is not None:
         tensors = opened.resumed.optimizer_tensors()
         torch.set_rng_state(tensors.pop("random.torch"))
@@ -295,7 +293,7 @@ class _Save:
             "finished": last,
             **asdict(state),
             "model": opened.model.config.to_json(),
-            "config": config | {"optim": asdict(opened.config.optim)},
+            "config": config | {"optim": asdict(opened.optim)},
             "batch": asdict(opened.batch),
             "choices": _run_time_choices(opened),
             "tokenizer_sha256": opened.tokenizer.sha256,
@@ -364,7 +362,11 @@ def open_resumed(stage: str, config: StageConfig) -> Opened:
     batch = resolve_batch(config, model.config.max_seq_len, None)
     names = {f.name for f in fields(TrainState)}
     state = TrainState(**{k: v for k, v in saved.state.items() if k in names})
-    return Opened(stage, saved.tag, config, model, saved.tokenizer(), device, batch, state, saved)
+    optim, data = OptimConfig(**saved.state["config"]["optim"]), saved.state["config"]["data"]
+    tokenizer = saved.tokenizer()
+    return Opened(
+        stage, saved.tag, config, data, optim, model, tokenizer, device, batch, state, saved
+    )
 
 
 def open_next(stage: str, config: StageConfig, default_iterations: int) -> Opened:
@@ -379,18 +381,22 @@ def open_next(stage: str, config: StageConfig, default_iterations: int) -> Opene
     model = parent.model(device)
     if config.max_seq_len is not None:
         model.config = replace(model.config, max_seq_len=config.max_seq_len)
+    data = config.data or before["config"]["data"]
+    iterations = config.num_iterations or default_iterations
+    optim = config.optim.over(OptimConfig(**before["config"]["optim"]))
     config = replace(
         config,
-        num_iterations=config.num_iterations or default_iterations,
+        num_iterations=iterations,
         max_seq_len=model.config.max_seq_len,
-        data=config.data or before["config"]["data"],
+        data=data,
         memory_gb=config.memory_gb or before["config"]["memory_gb"],
-        optim=config.optim.over(OptimConfig(**before["config"]["optim"])),
     )
     if config.device_batch_size is None and config.total_batch_size is None:
         config = replace(config, device_batch_size=before["batch"]["device_batch_size"])
     inherited_total = before["batch"]["total_batch_size"]
     batch = resolve_batch(config, model.config.max_seq_len, inherited_total)
     config = replace(config, total_batch_size=batch.total_batch_size)
-    state, tokenizer = TrainState(config.num_iterations), parent.tokenizer()
-    return Opened(stage, parent.tag, config, model, tokenizer, device, batch, state, None)
+    state, tokenizer = TrainState(iterations), parent.tokenizer()
+    return Opened(
+        stage, parent.tag, config, data, optim, model, tokenizer, device, batch, state, None
+    )

@@ -7,12 +7,23 @@ from pathlib import Path
 
 # What a resumed run may not change: a step would no longer be the same step.
 # (time_budget_s may change: it says how long from now.)
-PLANNED = ("num_iterations", "total_batch_size", "max_seq_len", "data", "seed", "depth", "optim")
+PLANNED = ("num_iterations", "total_batch_size", "max_seq_len", "data", "seed", "depth")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Learning rates at their peak. None: the default for base, inherited for mid and SFT."""
+    """Learning rates at their peak, and what else an optimiser needs; the defaults are base's."""
+
+    embedding_lr: float = 0.3
+    unembedding_lr: float = 0.004
+    matrix_lr: float = 0.02
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimFlags:
+    """The same as flags. None: the default for base, inherited for mid and SFT."""
 
     embedding_lr: float | None = None
     """peak learning rate of the token embedding, AdamW (default: 0.3)"""
@@ -32,18 +43,12 @@ class OptimConfig:
                 raise ValueError(f"{name}={value}: it must be 0 or more")
 
     def over(self, below: OptimConfig) -> OptimConfig:
-        """This one where it says something, else the one below.
+        """What was given, else what is below.
 
-        >>> OptimConfig(matrix_lr=0.1).over(OptimConfig(matrix_lr=0.2, grad_clip=1.0)).grad_clip
-        1.0
+        >>> OptimFlags(matrix_lr=0.1).over(OptimConfig(matrix_lr=0.2, grad_clip=2.0)).grad_clip
+        2.0
         """
-        given = {k: v for k, v in asdict(self).items() if v is not None}
-        return replace(below, **given)
-
-
-BASE_OPTIM = OptimConfig(
-    embedding_lr=0.3, unembedding_lr=0.004, matrix_lr=0.02, weight_decay=0.0, grad_clip=1.0
-)
+        return replace(below, **{k: v for k, v in asdict(self).items() if v is not None})
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class StageConfig:
     """torch.compile (default: on cuda only)"""
     seed: int = 42
     """of the first weights and the order of the data"""
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimFlags = field(default_factory=OptimFlags)
     log_file: Path | None = None
     """append everything that is said to this file, too"""
 

@@ -93,7 +93,8 @@ def test_runcpu(ready: Clone) -> None:
         "--tokenizer_max_chars=500000000",
     ]
     (path,) = (ready.base_dir / "logs").glob("runcpu-*.log")
-    assert stages == [["stage", name, "--model_tag=d4-2", f"--log_file={path}"] for name in STAGES]
+    same = ["--model_tag=d4-2", f"--session={path.name}", f"--log_file={path}"]
+    assert stages == [["stage", name, *same] for name in STAGES]
     assert finish == ["finish", "--model_tag=d4-2"]
     for line in ("model_tag: d4-2", "a warning of mid_train", "this is finish"):
         assert log(ready).count(line) == 1
@@ -306,7 +307,7 @@ def test_continue(ready: Clone) -> None:
     assert [call[1] for call in stages] == STAGES
     for call in stages:
         assert call[2] == "--model_tag=d6"
-        assert call[4:] == ["--device_batch_size=2", "--memory_gb=8", "--time_budget_s=7200"]
+        assert call[5:] == ["--device_batch_size=2", "--memory_gb=8", "--time_budget_s=7200"]
     assert finish == ["finish", "--model_tag=d6"]
     assert "this is status" in result.out
     assert "this is status" in log(ready)

@@ -26,7 +26,8 @@ WHOLE = {
     "VOCAB_SIZE": (265, 1_000_000),
 }
 NONSENSE = [
-    *((name, value) for name in WHOLE for value in ("abc", "-1", "1.5", "1e3", "4 4")),
+    *((name, value) for name in WHOLE for value in ("abc", "1.5")),
+    *(("DEPTH", value) for value in ("-1", "+1", "1e3", "4 4", "0x4", "4\n", "٤")),
     *((name, str(least - 1)) for name, (least, _) in WHOLE.items()),
     *((name, str(most + 1)) for name, (_, most) in WHOLE.items()),
     *((name, "99999999999999999999") for name in WHOLE),  # more than 2^63: bash wraps around

@@ -158,7 +158,7 @@ def test_a_second_run_leaves_the_first_model_alone(trained: tuple[Path, str]) ->
 def test_killed_in_the_middle_and_continued(tmp_path: Path) -> None:
     """SIGKILL in base training: the driver refuses to start anew, and continuing finishes."""
     base = tmp_path / "base"
-    variables = {**TINY, "BASE_ITERATIONS": "2000"}
+    variables = {**TINY, "BASE_ITERATIONS": "400"}
     process = subprocess.Popen(
         ["bash", "dev/runcpu.sh"],
         cwd=ROOT,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
 from nanochat.training.optim import MuonAdamW, orthogonalize, schedule
-from nanochat.training.stage_config import BASE_OPTIM, OptimConfig
+from nanochat.training.stage_config import OptimConfig
 
 
 def small_model(seed: int = 0) -> GPT:
@@ -29,7 +29,7 @@ def set_gradients(model: GPT, seed: int) -> None:
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_matrices_move_as_with_torchs_muon(weight_decay: float) -> None:
     ours, theirs = small_model(), small_model()
-    config = OptimConfig(weight_decay=weight_decay).over(BASE_OPTIM)
+    config = OptimConfig(weight_decay=weight_decay)
     optimizer = MuonAdamW(ours, config)
     matrices = {n: w for n, w in theirs.named_parameters() if n.startswith("h.")}
     reference = torch.optim.Muon(
@@ -50,7 +50,7 @@ def test_matrices_move_as_with_torchs_muon(weight_decay: float) -> None:
 
 def test_embedding_and_head_move_as_with_torchs_adamw() -> None:
     ours, theirs = small_model(), small_model()
-    optimizer = MuonAdamW(ours, BASE_OPTIM)
+    optimizer = MuonAdamW(ours, OptimConfig())
     scale = (128 / 768) ** -0.5
     reference = torch.optim.AdamW(
         [
@@ -90,11 +90,11 @@ def test_stacked_matrices_are_orthogonalized_each_by_itself() -> None:
 
 def test_state_taken_over_gives_the_same_next_step() -> None:
     one, other = small_model(), small_model()
-    first = MuonAdamW(one, BASE_OPTIM)
+    first = MuonAdamW(one, OptimConfig())
     set_gradients(one, 0)
     first.step(1.0)
     other.load_state_dict(one.state_dict())
-    second = MuonAdamW(other, BASE_OPTIM)
+    second = MuonAdamW(other, OptimConfig())
     saved = {name: tensor.clone() for name, tensor in first.state_tensors().items()}
     second.load_state_tensors(saved)
     for model, optimizer in ((one, first), (other, second)):
@@ -105,7 +105,7 @@ def test_state_taken_over_gives_the_same_next_step() -> None:
     # The control: without the state the step is another one.
     third_model = small_model()
     third_model.load_state_dict(one.state_dict())
-    third = MuonAdamW(third_model, BASE_OPTIM)
+    third = MuonAdamW(third_model, OptimConfig())
     for model, optimizer in ((one, first), (third_model, third)):
         set_gradients(model, 2)
         optimizer.step(1.0)
@@ -115,7 +115,7 @@ def test_state_taken_over_gives_the_same_next_step() -> None:
 
 def test_gradients_are_cut_to_the_global_norm() -> None:
     model = small_model()
-    optimizer = MuonAdamW(model, BASE_OPTIM)
+    optimizer = MuonAdamW(model, OptimConfig())
     set_gradients(model, 0)
     before = torch.cat([w.grad.flatten() for w in model.parameters()]).norm()
     assert torch.isclose(optimizer.clip(), before)

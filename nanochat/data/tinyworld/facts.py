@@ -292,7 +292,8 @@ def entries(table: str) -> list[tuple[str, str, tuple[str, ...]]]:
         if entry.strip():
             key, values = entry.split(":")
             first, *others = (value.strip() for value in values.split("/"))
-            out.append((key.strip(), first, (bare(first), *map(bare, others))))
+            right: tuple[str, ...] = (bare(first), *map(bare, others))
+            out.append((key.strip(), first, right))
     return out
 
 

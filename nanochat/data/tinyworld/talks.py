@@ -106,7 +106,8 @@ def asked_of_it(rng: Rng, fact: Fact, held: bool) -> tuple[str, Fact] | None:
 def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
     out: Conversation = []
     for text, reply in turns:
-        out += [{"role": "user", "content": text}, {"role": "assistant", "content": reply}]
+        out.append({"role": "user", "content": text})
+        out.append({"role": "assistant", "content": reply})
     return out
 
 
