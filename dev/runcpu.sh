@@ -23,4 +23,5 @@ stage base_train
 stage base_loss
 stage mid_train
 stage chat_sft
+stage chat_eval
 finish

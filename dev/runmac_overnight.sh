@@ -23,6 +23,7 @@ stage base_train
 stage base_loss
 stage mid_train
 stage chat_sft
+stage chat_eval
 finish
 if [ -f "$NANOCHAT_BASE_DIR/report/report.md" ]; then
   cp "$NANOCHAT_BASE_DIR/report/report.md" "$ROOT/report_overnight.md"

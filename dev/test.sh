@@ -52,7 +52,7 @@ rust_check() {
 }
 
 python_tests() { # keeps a copy, so that the closing line can be the last
-  python -m pytest -n 2 "$@" 2>&1 | tee "$PYTEST_LOG"
+  python -m pytest -n 2 --dist loadfile "$@" 2>&1 | tee "$PYTEST_LOG"
 }
 
 PYTEST_LOG=$(mktemp "${TMPDIR:-/tmp}/nanochat-test.XXXXXX")

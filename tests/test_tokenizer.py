@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nanochat import tokenizer as tok
@@ -44,7 +44,8 @@ def theirs(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 
 @pytest.fixture(scope="module")
 def real_texts(shared_data: Path) -> list[str]:
-    texts = [gzip.open(path, "rt").read() for path in sorted(shared_data.glob("text/*.gz"))]
+    paths = sorted(shared_data.glob("text/*.gz"))
+    texts = [gzip.decompress(path.read_bytes()).decode() for path in paths]
     assert len(texts) == 2
     return texts
 
@@ -80,6 +81,8 @@ def test_real_lines_as_tokenizers(real_texts: list[str], real_tokenizer: Tokeniz
 @settings(max_examples=200, deadline=None)
 @given(text=st.one_of(st.text(max_size=80), dense_text))
 def test_any_text_as_tokenizers(tokenizer: Tokenizer, text: str) -> None:
+    # There a special token's name in the text is that token; for us it is never more than text.
+    assume(not any(name in text for name in SPECIAL_TOKENS))
     assert theirs_of(tokenizer).encode(text).ids == tokenizer.encode(text)
 
 

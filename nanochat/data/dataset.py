@@ -226,7 +226,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(file, 1):  # noqa: B007 (named in the message below)
                 if line.strip():
                     found = json.loads(line.decode("utf-8"))
                     talk = found.get("messages") if isinstance(found, dict) else found

@@ -92,9 +92,7 @@ def _bounded(value: Number) -> Number:
 
 
 def _as_text(value: Number) -> str:
-    if isinstance(value, float):
-        if value.is_integer():
-            return str(int(value))
-        digits = f"{value:.6g}" if abs(value) < 1 else f"{value:.6f}"
-        return digits.rstrip("0").rstrip(".") if "e" not in digits else digits
-    return str(value)
+    if value == int(value):
+        return str(int(value))
+    digits = f"{value:.6g}" if abs(value) < 1 else f"{value:.6f}"
+    return digits.rstrip("0").rstrip(".") if "e" not in digits else digits

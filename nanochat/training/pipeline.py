@@ -32,7 +32,8 @@ SMOKE_TEST_TOKENS = 1_000_000
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
 TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
 TIME_SHARES = {"base_train": 45, "mid_train": 20, "chat_sft": 35}  # of a time budget
-QUICK_STAGE_S = 12.0  # of a time budget, kept free for each stage that only measures
+MEASURING_S = {"base_loss": 12.0, "chat_eval": 25.0}  # of a time budget, kept free
+QUESTIONS_A_KIND = 20
 SHARD_MB = {"tinyworld": 2.0, "fineweb": 100.0}
 COMPLETE = 3  # exit code of `status` where nothing is left to do
 
@@ -53,7 +54,9 @@ STAGES = (
     Stage("base_loss", "bits per byte", "scripts.base_loss"),
     Stage("mid_train", "midtraining", "scripts.mid_train", "mid"),
     Stage("chat_sft", "SFT", "scripts.chat_sft", "sft"),
+    Stage("chat_eval", "questions to the model", "scripts.chat_eval"),
 )
+MEASURED = {"base_loss": "base_loss", "chat_eval": "chat_eval_sft"}  # stage -> metrics file
 TRAINED = tuple(stage for stage in STAGES if stage.checkpoint)
 STATUS_NAMES = {"base": "Base model", "mid": "Midtraining", "sft": "SFT"}
 
@@ -321,6 +324,7 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
         ],
         "mid_train": [*_iterations(config.mid_iterations), *training],
         "chat_sft": [*_iterations(config.sft_iterations), *training],
+        "chat_eval": [tag, "--source=sft", f"--max_problems={QUESTIONS_A_KIND}"],
     }
 
 
@@ -344,11 +348,19 @@ def _is_finished(stage: Stage, tag: str) -> bool:
     if stage.checkpoint:
         last = _last(stage.checkpoint, tag)
         return last is not None and bool(last.state["finished"])
-    if stage.name == "base_loss":
-        return (storage.base_dir() / "metrics" / f"base_loss_{tag}.jsonl").exists()
+    if stage.name in MEASURED:
+        return _measured(stage, tag) is not None
     # Text and tokenizer are made again until there is a base model: both are quick or do nothing,
     # and another run may have left another tokenizer behind.
     return _last("base", tag) is not None
+
+
+def _measured(stage: Stage, tag: str) -> dict[str, float] | None:
+    """What a stage that only measures found, from its metrics."""
+    path = storage.base_dir() / "metrics" / f"{MEASURED[stage.name]}_{tag}.jsonl"
+    if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        return None
+    return json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["eval"]
 
 
 def _exists(tag: str) -> bool:
@@ -454,8 +466,8 @@ def _metrics_times(tag: str) -> Iterator[float]:
 def _share_s(this: Stage, tag: str, left_s: float) -> float:
     """This stage's part of the seconds that are left, by TIME_SHARES of what is still to train."""
     ahead = [s for s in TRAINED if not _is_finished(s, tag)]
-    quick = STAGES[STAGES.index(this) + 1 :]
-    left_s -= QUICK_STAGE_S * sum(s.checkpoint is None for s in quick)
+    later = STAGES[STAGES.index(this) + 1 :]
+    left_s -= sum(MEASURING_S.get(s.name, 0.0) for s in later)
     shares = sum(TIME_SHARES[s.name] for s in ahead)
     return max(1.0, left_s * TIME_SHARES[this.name] / shares)
 
@@ -508,6 +520,7 @@ def finish(config: TagConfig) -> None:
     found = [c for s in TRAINED if (c := _last(s.checkpoint or "", tag)) is not None]
     tokens = sum(c.state["tokens"] for c in found)
     started = read_plan(tag)["time"]
+    answers = _measured(STAGES[-1], tag)
     say()
     say(f"{tag} is trained, {duration(time.time() - started)} after the plan.")
     if tokens < SMOKE_TEST_TOKENS:
@@ -515,9 +528,12 @@ def finish(config: TagConfig) -> None:
             f"This was a smoke test: the model has read {tokens / 1e6:.1f} M tokens and mostly "
             "guesses."
         )
-        say("For one that answers: TIME_BUDGET=20m bash dev/runcpu.sh")
     else:
         say(f"The model has read {tokens / 1e6:.1f} M tokens.")
+    if answers is not None:
+        say(f"It answered {answers['mean']:.0%} of questions that it had not seen before.")
+    if tokens < SMOKE_TEST_TOKENS:
+        say("For one that answers: TIME_BUDGET=20m bash dev/runcpu.sh")
     say("Chat with it:")
     say("  source .venv/bin/activate")
     say("  python -m scripts.chat_cli -i sft")

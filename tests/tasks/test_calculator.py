@@ -146,11 +146,10 @@ REFUSED = [
     "'\ud800'",
     "import os",
     "print(1)",
-    "1 # and a comment )",
 ]
 
 
-@pytest.mark.parametrize("expression", [e for e in REFUSED if "#" not in e], ids=repr)
+@pytest.mark.parametrize("expression", REFUSED, ids=repr)
 def test_everything_else_is_refused(expression: str) -> None:
     assert calculate(expression) is None
 
@@ -174,9 +173,9 @@ def test_in_any_thread() -> None:
     assert sorted(map(str, answers)) == sorted(["19", "3", "None", "-1"] * 5)
 
 
+WORDS = [".count('a')", "'ab'", "True", "lambda:", "if", "else", "for", "in", "not", "__class__"]
 pieces = st.sampled_from(
-    [*"0123456789.,+-*/%()'\" aer_=[]{}:;@~<>!&|^\\\n#", "**", "//", "e9", ".count('a')", "'ab'"]
-    + ["True", "lambda:", "if", "else", "for", "in", "not", "1e9", "999", "0x", "__class__", "💥"]
+    [*"0123456789.,+-*/%()'\" aer_=[]{}:;@~<>!&|^\\\n#💥", "**", "//", "e9", "999", "0x", *WORDS]
 )
 any_text = st.one_of(st.text(max_size=210), st.lists(pieces, max_size=60).map("".join))
 

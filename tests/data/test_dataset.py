@@ -1,0 +1,388 @@
+"""Sources and shards: what is read, and one line that names the file where it can't be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nanochat.data import dataset, mixture, tinyworld
+from nanochat.data.dataset import (
+    open_shard,
+    open_source,
+    prepare,
+    read_conversations,
+    read_epoch,
+    read_file,
+    read_texts,
+    write_shard,
+)
+from nanochat.system.cli import UserError
+
+TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+
+
+def refusal(call: Callable, *args: object) -> str:
+    """The one line of the UserError that the call must raise; generators are read out."""
+    with pytest.raises(UserError) as error:
+        list(call(*args))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """A shard of 3,000 documents: three row groups."""
+    path = tmp_path / "shard_00000.parquet"
+    write_shard(path, (f"document {i} {'word ' * (i % 7)}" for i in range(3000)))
+    return path
+
+
+# ---- shards that can't be read
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "shard_00000.parquet"
+    path.touch()
+    assert refusal(read_epoch, (path,)).startswith(f"{path} is damaged or no parquet file (")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert str(tmp_path / "none.parquet") in refusal(read_epoch, (tmp_path / "none.parquet",))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_truncated_shard(shard: Path, share: float) -> None:
+    raw = shard.read_bytes()
+    shard.write_bytes(raw[: int(share * len(raw))])
+    assert refusal(read_epoch, (shard,)).startswith(f"{shard} is damaged or no parquet file (")
+
+
+def test_a_shard_with_a_hole_in_its_middle(shard: Path) -> None:
+    """What a power cut leaves behind: the end is there, and zeros before it."""
+    raw = bytearray(shard.read_bytes())
+    middle = len(raw) // 3
+    raw[middle : middle + 2000] = bytes(2000)
+    shard.write_bytes(raw)
+    open_shard(shard)
+    assert refusal(read_epoch, (shard,)).startswith(f"{shard} is damaged or no parquet file (")
+
+
+def test_a_shard_without_rows(tmp_path: Path) -> None:
+    write_shard(tmp_path / "shard_00000.parquet", [])
+    path = tmp_path / "empty.parquet"
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+    assert refusal(read_epoch, (path,)) == f"{path} has no rows: remove it"
+    assert "shard_00000.parquet" in refusal(read_epoch, (tmp_path / "shard_00000.parquet",))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"content": ["a"], "url": ["b"]}, "has no column `text` (it has: content, url)"),
+        ({"text": [1, 2]}, "has a column `text` of int64"),
+        ({"text": [b"a"]}, "has a column `text` of binary"),
+        ({"text": [["a"]]}, "has a column `text` of list<"),
+    ],
+)
+def test_a_wrong_column(tmp_path: Path, columns: dict, message: str) -> None:
+    path = tmp_path / "shard_00000.parquet"
+    pq.write_table(pa.table(columns), path)
+    assert refusal(read_epoch, (path,)).startswith(f"{path} {message}")
+
+
+def test_the_second_shard_is_named(shard: Path, tmp_path: Path) -> None:
+    other = tmp_path / "shard_00001.parquet"
+    other.write_bytes(b"PAR1 and nothing")
+    assert str(other) in refusal(read_epoch, (shard, other))
+
+
+# ---- reading
+
+
+def test_reading_can_begin_anywhere(shard: Path, tmp_path: Path) -> None:
+    other = tmp_path / "shard_00001.parquet"
+    write_shard(other, ["one", "two", "three"])
+    shards = (shard, other)
+    texts = list(read_epoch(shards))
+    assert len(texts) == 3003 == dataset.count_documents(shards)
+    for cursor in ([0, 0, 0], [0, 0, 1023], [0, 0, 1024], [2, 0, 2999], [1, 1, 0], [0, 1, 2]):
+        reader = read_texts(shards, cursor)
+        epoch, number, row = cursor
+        at = 3000 * number + row
+        for _ in range(5):
+            found = next(reader)
+            assert found == ([epoch, int(at >= 3000), at - 3000 * (at >= 3000)], texts[at])
+            at += 1
+            if at == len(texts):
+                at, epoch = 0, epoch + 1
+
+
+def test_a_null_text_is_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "shard_00000.parquet"
+    pq.write_table(pa.table({"text": pa.array(["a", None, "b"], pa.large_string())}), path)
+    assert list(read_epoch((path,))) == ["a", "", "b"]
+
+
+# ---- sources
+
+
+def test_no_folder_and_names_of_no_source(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "none"), "tinywrld"):
+        assert refusal(open_source, name).startswith(f"--data={name} is no folder")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_folder_without_enough_shards(tmp_path: Path, count: int) -> None:
+    for i in range(count):
+        write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", ["text"])
+    message = refusal(open_source, str(tmp_path))
+    assert message.startswith(f"{tmp_path / 'pretrain'} has {count} shards")
+    assert "at least 2 are needed" in message
+
+
+def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+    for i in range(3):
+        write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", [f"text {i}"])
+    (tmp_path / "conversations").mkdir()
+    (tmp_path / "conversations" / "mine.jsonl").write_text(json.dumps(TALK))
+    source = open_source(str(tmp_path))
+    assert [path.name for path in source.train_shards] == [f"shard_{i:05d}.parquet" for i in (0, 1)]
+    assert source.val_shard.name == "shard_00002.parquet", "never among the training shards"
+    assert [path.name for path in source.conversation_files] == ["mine.jsonl"]
+    assert open_source(str(tmp_path), 1).train_shards == source.train_shards[:1]
+    assert open_source(str(tmp_path), 99).train_shards == source.train_shards
+    for number in (0, -1):
+        assert refusal(open_source, str(tmp_path), number).startswith(f"data_shards={number}")
+    assert list(prepare(str(tmp_path), 5)) == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_preparing_a_folder_names_a_damaged_shard(tmp_path: Path) -> None:
+    for i in range(3):
+        write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", [f"text {i}"])
+    broken = tmp_path / "pretrain" / "shard_00001.parquet"
+    broken.write_bytes(broken.read_bytes()[:-9])
+    assert refusal(prepare, str(tmp_path), 2).startswith(f"{broken} is damaged")
+
+
+def test_the_shared_folder_is_a_source(shared_data: Path) -> None:
+    source = open_source(str(shared_data))
+    assert len(source.train_shards) == 4
+    assert source.val_shard.name == "shard_00004.parquet"
+    assert len(source.conversation_files) == 4
+    assert dataset.count_documents((source.val_shard,)) == len(
+        list(read_epoch((source.val_shard,)))
+    )
+
+
+# ---- tinyworld on disk
+
+
+@pytest.fixture
+def small_tinyworld(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Shards of three documents; the list of those that were made."""
+    made: list[int] = []
+
+    def documents(number: int) -> list[str]:
+        made.append(number)
+        return [f"Shard {number} tells of the number {k}." for k in range(3)]
+
+    monkeypatch.setattr(tinyworld, "documents", documents)
+    monkeypatch.setattr(tinyworld, "validation_documents", lambda: documents(-1))
+    return made
+
+
+def test_tinyworld_is_written_once(base_dir: Path, small_tinyworld: list[int]) -> None:
+    assert "run python -m scripts.data" in refusal(open_source, "tinyworld")
+    assert list(prepare("tinyworld", 2)) == [(0, 2), (1, 2), (2, 2)]
+    assert sorted(small_tinyworld) == [-1, 0, 1]
+    folder = base_dir / "base_data" / "tinyworld"
+    names = ["shard_00000.parquet", "shard_00001.parquet", "validation.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    assert list(prepare("tinyworld", 3)) == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert sorted(small_tinyworld) == [-1, 0, 1, 2], "only what was missing is made"
+    assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
+
+    source = open_source("tinyworld", 2)
+    assert source.val_shard.name == "validation.parquet"
+    assert list(read_epoch(source.train_shards))[::3] == [
+        "Shard 0 tells of the number 0.",
+        "Shard 1 tells of the number 0.",
+    ]
+    assert len(open_source("tinyworld").train_shards) == 3
+
+
+def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def documents():
+        yield "one"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(tmp_path / "shard_00000.parquet", documents())
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- any file of text
+
+
+def test_read_file(tmp_path: Path) -> None:
+    text = "Käse\r\n😀\n"
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    (tmp_path / "a.md").write_bytes(text.encode())
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
+    write_shard(tmp_path / "a.parquet", [text, "two"])
+    for name in ("a.txt", "a.md", "a.txt.gz"):
+        assert list(read_file(tmp_path / name)) == [text]
+    assert list(read_file(tmp_path / "a.parquet")) == [text, "two"]
+
+
+def test_read_file_of_real_text(shared_data: Path) -> None:
+    for path in sorted(shared_data.glob("text/*.txt.gz")):
+        (text,) = read_file(path)
+        assert text.encode() == gzip.decompress(path.read_bytes())
+
+
+UNREADABLE = {
+    "latin.txt": ("Käse".encode("latin-1"), "is not UTF-8 text (invalid continuation byte at 1)"),
+    "latin.txt.gz": (gzip.compress("Käse".encode("latin-1")), "is not UTF-8 text"),
+    "cut.txt.gz": (gzip.compress(b"text" * 1000)[:-12], "can't be read"),
+    "broken.txt.gz": (gzip.compress(b"text")[:12] + b"\xff" * 20, "can't be read"),
+    "plain.gz": (b"no gzip at all", "can't be read"),
+    "text.docx": (b"PK", "must be in a .txt, .md, .txt.gz or .parquet file"),
+    "text.parquet": (b"PK", "is damaged or no parquet file"),
+}
+
+
+@pytest.mark.parametrize(("name", "raw_and_message"), UNREADABLE.items(), ids=UNREADABLE)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, raw_and_message: tuple) -> None:
+    raw, message = raw_and_message
+    path = tmp_path / name
+    path.write_bytes(raw)
+    found = refusal(read_file, path)
+    assert found.startswith(str(path))
+    assert message in found
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "none.txt"
+    assert refusal(read_file, path) == f"{path} can't be read (No such file or directory)"
+
+
+# ---- conversations of one's own
+
+
+def test_read_conversations(tmp_path: Path) -> None:
+    system = [{"role": "system", "content": "Be brief."}, *TALK]
+    lines = "\n".join([json.dumps(TALK), "", json.dumps({"messages": system, "id": 7}), " "])
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        one, other = read_conversations(tmp_path / name)
+        assert one == TALK
+        assert other == [{"role": "user", "content": "Be brief.\n\nWhy?"}, TALK[1]]
+
+
+def test_the_shared_conversations_can_be_read(shared_data: Path) -> None:
+    for path in sorted(shared_data.glob("conversations/*")):
+        lines = gzip.decompress(path.read_bytes()).decode().split("\n")
+        assert len(read_conversations(path)) == sum(bool(line.strip()) for line in lines)
+
+
+WRONG_LINES = {
+    "wrong roles": json.dumps(TALK[::-1]),
+    "unknown role": json.dumps([{"role": "human", "content": "a"}, TALK[1]]),
+    "no list": json.dumps({"prompt": "a", "answer": "b"}),
+    "a number": "7",
+    "null": "null",
+    "text": '"messages"',
+    "no JSON": "{role: user}",
+    "half a line": json.dumps(TALK)[:20],
+    "no content": json.dumps([{"role": "user"}]),
+    "content null": json.dumps([{"role": "user", "content": None}, TALK[1]]),
+    "part without text": json.dumps(
+        [TALK[0], {"role": "assistant", "content": [{"type": "text"}]}]
+    ),
+}
+
+
+@pytest.mark.parametrize("line", WRONG_LINES.values(), ids=WRONG_LINES)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f"{json.dumps(TALK)}\n\n{line}\n")
+    assert refusal(read_conversations, path).startswith(f"{path} line 3: ")
+
+
+def test_conversation_files_that_cannot_be_read(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(TALK) + "\n" for _ in range(99))
+    raws = {
+        "latin.jsonl": b"[]\n" + "Käse".encode("latin-1"),
+        "cut.jsonl.gz": gzip.compress(lines.encode())[:-12],
+        "plain.jsonl.gz": lines.encode(),
+    }
+    for name, raw in raws.items():
+        (tmp_path / name).write_bytes(raw)
+        assert refusal(read_conversations, tmp_path / name).startswith(f"{tmp_path / name} ")
+    assert "can't be read (No such" in refusal(read_conversations, tmp_path / "none.jsonl")
+
+
+# ---- half and half
+
+
+def characters(talks: list, letter: str) -> int:
+    return sum(len(m["content"]) for t in talks for m in t if letter in m["content"])
+
+
+def talks_of(letter: str, lengths: list[int]) -> list:
+    return [
+        [{"role": "user", "content": letter}, {"role": "assistant", "content": letter * n}]
+        for n in lengths
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(50, 50), (50, 7), (7, 50), (1, 40), (40, 1)])
+def test_interleave_halves_by_characters(sizes: tuple[int, int]) -> None:
+    short, long = talks_of("a", [5, 9] * sizes[0]), talks_of("b", [90, 40] * sizes[1])
+    mixed = mixture.interleave(short, long)
+    assert all(talk in mixed for talk in short + long)
+    for end in range(100, len(mixed), 50):
+        a, b = (characters(mixed[:end], letter) for letter in "ab")
+        assert abs(a - b) <= 91, "at any place, but for one conversation"
+
+
+def test_interleave_uses_each_once_before_again() -> None:
+    first, second = talks_of("a", list(range(1, 30))), talks_of("b", list(range(1, 12)))
+    mixed = mixture.interleave(first, second)
+    for own in (first, second):
+        found = [talk for talk in mixed if talk in own]
+        assert found == (own * 9)[: len(found)]
+        assert len(found) >= len(own)
+
+
+def test_half_of_the_conversations_is_tinyworlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = talks_of("w", [10] * 60)
+    monkeypatch.setattr(tinyworld, "conversations", lambda count: world)
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, talks_of("m", list(range(1, 40))))))
+    none = tmp_path / "none.parquet"
+    mixed = mixture.conversations_of(dataset.Source("mine", (), none, (path,)))
+    own = [talk for talk in mixed if "m" in talk[0]["content"]]
+    assert {len(talk[1]["content"]) for talk in own} == set(range(1, 40))
+    assert abs(characters(mixed, "m") - characters(mixed, "w")) <= 40
+    assert mixture.conversations_of(dataset.Source("tinyworld", (), none)) == world
+
+
+def test_split_holds_out_without_overlap() -> None:
+    talks = talks_of("a", list(range(1, 201)))
+    train, held_out = mixture.split(talks)
+    assert len(held_out) == 4
+    assert len(train) == 196
+    assert not [talk for talk in held_out if talk in train]
