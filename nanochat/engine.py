@@ -170,6 +170,7 @@ class Engine:
             generator.manual_seed(sampling.seed)
         answers = [_Answer(self) for _ in prompts]
         longest = max(len(prompt) for prompt in prompts)
+        assert longest <= self.model.config.max_seq_len, "render_prompt keeps prompts within it"
         room = min(sampling.max_new_tokens, self.model.config.max_seq_len - longest)
         logits, cache = self.prefill(prompts)
         for i in range(room):

@@ -52,6 +52,8 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (x[i], x[i + D/2]) by its angle; a negative sine turns back."""
     a, b = x.chunk(2, dim=-1)
+    if torch.compiler.is_compiling():  # the compiler fuses this, and stumbles over out=
+        return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
     out = torch.empty_like(x)
     left, right = out.chunk(2, dim=-1)
     torch.mul(a, cos, out=left).addcmul_(b, sin)
@@ -111,10 +113,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows, vocab = x.size(0), weight.size(0)
         wanted = any(ctx.needs_input_grad[:2])
         dx = torch.empty_like(x) if wanted else None
-        dweight = torch.zeros_like(weight) if wanted else None
         step = max(1, min(rows, CHUNK_FLOATS[x.device.type] // vocab))
         scaled = x / softcap
-        wide = _wide(x)
+        wide = _wide(x)  # sums over many chunks are kept in this type
+        dweight = torch.zeros_like(weight, dtype=wide) if wanted else None
         total = x.new_zeros((), dtype=wide)
         for start in range(0, rows, step):
             part = slice(start, start + step)
@@ -128,9 +130,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             p.div_(sums).scatter_add_(-1, target, -torch.ones_like(sums))
             dlogits = p.addcmul_(t.square_(), p, value=-1).to(x.dtype)
             torch.mm(dlogits, weight, out=dx[part])
-            dweight.addmm_(dlogits.T, x[part])
+            if dweight.dtype == x.dtype:
+                dweight.addmm_(dlogits.T, x[part])
+            else:
+                dweight += torch.mm(dlogits.T, x[part])
         if wanted:
-            ctx.save_for_backward(dx, dweight)
+            ctx.save_for_backward(dx, None if dweight is None else dweight.to(weight.dtype))
         return total
 
     @staticmethod

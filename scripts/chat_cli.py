@@ -41,8 +41,8 @@ class Config:
         """Refuse nonsense by name."""
         if self.source not in ("base", "mid", "sft"):
             raise ValueError(f"-i {self.source}: it must be sft, mid or base")
-        if not 0 <= self.temperature <= 10:
-            raise ValueError(f"temperature={self.temperature}: it must be from 0 to 10")
+        if self.temperature != 0 and not 0.01 <= self.temperature <= 10:
+            raise ValueError(f"temperature={self.temperature}: it must be 0, or from 0.01 to 10")
         for name in ("top_k", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")

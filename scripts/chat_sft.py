@@ -29,6 +29,7 @@ def main(config: Config) -> None:
     if config.dry_run:
         return
     stage.set_aside(opened)
+    log.say("reading conversations ...")
     talks, held_out = mixture.split(mixture.conversations_of(dataset.open_source(opened.data)))
     length = opened.model.config.max_seq_len
 

@@ -19,6 +19,7 @@ from nanochat.conversation import Conversation, check
 from nanochat.data import tinyworld
 from nanochat.system import storage
 from nanochat.system.cli import UserError
+from nanochat.system.log import say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +67,7 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int]]:
         for i in range(num_shards):
             jobs.append((_shard_path(folder, i), lambda i=i: tinyworld.documents(i)))
         for done, (path, documents) in enumerate(jobs):
-            if not path.exists():
+            if not _is_whole(path):
                 write_shard(path, documents())
             yield done, num_shards
     else:
@@ -74,6 +75,18 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int]]:
         for done, path in enumerate((source.val_shard, *source.train_shards)):
             open_shard(path)
             yield done, len(source.train_shards)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a shard is there and can be opened; one that a full disk cut off is made again."""
+    if not path.exists():
+        return False
+    try:
+        open_shard(path)
+    except UserError as error:
+        say(f"{error.args[0].split(':')[0]}: making it again")
+        return False
+    return True
 
 
 def open_source(data: str, num_shards: int | None = None) -> Source:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nanochat.system import storage
+from nanochat.system.cli import UserError
 
 FILE_SECONDS = 5.0  # in a file: a line every 5 s or 1 % of the steps, whichever is rarer
 
@@ -91,7 +92,8 @@ class StepLine:
 class Metrics:
     """metrics/<stage>_<tag>.jsonl: one object a line, cut back to the step that a run resumes."""
 
-    def __init__(self, stage: str, tag: str, step: int) -> None:
+    def __init__(self, stage: str, tag: str, step: int, wandb_run: str | None = None) -> None:
+        self._wandb = _open_wandb(wandb_run, f"{stage}_{tag}") if wandb_run else None
         self.common = {"stage": stage, "tag": tag}
         self.path = storage.base_dir() / "metrics" / f"{stage}_{tag}.jsonl"
         kept = []
@@ -111,8 +113,27 @@ class Metrics:
         record = {"time": round(time.time(), 3), **self.common, **values}
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+        if self._wandb is not None:
+            self._wandb.log({**record, **record.pop("eval", {})}, step=record["step"])
 
     def close(self) -> None:
         """Sync and close the file."""
         os.fsync(self._file.fileno())
         self._file.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _open_wandb(run: str, name: str) -> Any:
+    """A Weights & Biases run that mirrors the file; kept on disk where there is no account."""
+    try:
+        import wandb
+    except ImportError:
+        raise UserError(
+            f"WANDB_RUN={run}, but wandb is not installed: .venv/bin/pip install wandb, "
+            "or leave WANDB_RUN out"
+        ) from None
+    mode = "online" if wandb.api.api_key else "offline"
+    return wandb.init(
+        project="nanochat", name=f"{run}_{name}", dir=str(storage.base_dir()), mode=mode
+    )

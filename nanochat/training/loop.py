@@ -168,7 +168,7 @@ def train(
                 "step": state.step,
                 "num_iterations": state.num_iterations,
                 "loss": stats.loss,
-                "lr": multiplier,
+                "lr": multiplier * optimizer.config.matrix_lr,
                 "tokens": state.tokens,
                 "tokens_per_s": round(stats.tokens / step_s, 1),
                 "step_s": round(step_s, 4),

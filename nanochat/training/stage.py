@@ -164,6 +164,7 @@ def run(
     """Train an opened stage to its end. Raises Interrupted after a signal, everything saved."""
     stage, device, state = opened.stage, opened.device, opened.state
     model, length = opened.model, opened.model.config.max_seq_len
+    opened, loss_of = checked_compile(opened)
     optimizer = MuonAdamW(model, opened.optim)
     if opened.resumed is not None:
         tensors = opened.resumed.optimizer_tensors()
@@ -171,12 +172,12 @@ def run(
         optimizer.load_state_tensors(tensors)
         say(f"resuming {stage} {opened.tag} at step {state.step} of {state.num_iterations}")
         _say_if_not_exact(opened)
-    metrics = Metrics(stage, opened.tag, state.step)
+    metrics = Metrics(stage, opened.tag, state.step, opened.config.wandb_run)
     stream = Ahead(batches(rows_from(state.position), opened.batch.device_batch_size))
     started = time.monotonic()
     try:
         finished = train(
-            _compiled(model, device),
+            loss_of,
             optimizer,
             stream,
             LoopConfig(
@@ -232,8 +233,27 @@ def _budget(opened: Opened) -> TimeBudget | None:
     return TimeBudget(seconds, psutil.Process().create_time(), end_s)
 
 
-def _compiled(model: GPT, device: Device) -> Callable[..., torch.Tensor]:
-    return torch.compile(model.loss, dynamic=False) if device.compile else model.loss
+def checked_compile(opened: Opened) -> tuple[Opened, Callable[..., torch.Tensor]]:
+    """The stage and its loss function; compiled only where that gives what the plain model gives.
+
+    Compilers fail in many ways, and on MPS silently: one batch is computed both ways first.
+    """
+    model, device = opened.model, opened.device
+    if not device.compile:
+        return opened, model.loss
+    hidden = torch.compile(model.hidden, dynamic=False)
+    shape = (opened.batch.device_batch_size, model.config.max_seq_len)
+    ids = torch.zeros(shape, dtype=torch.long, device=device.torch)
+    say("compiling the model; this takes a minute ...")
+    try:
+        plain, compiled = model.hidden(ids), hidden(ids)
+        torch.testing.assert_close(compiled, plain, rtol=0.05, atol=0.05)
+        compiled.sum().backward()
+        model.zero_grad(set_to_none=True)
+    except Exception as error:  # whatever it is, the plain model works
+        say(f"torch.compile does not work here ({type(error).__name__}): going on without it")
+        return replace(opened, device=replace(device, compile=False)), model.loss
+    return opened, lambda ids, targets: model.loss(ids, targets, hidden)
 
 
 def _say_if_not_exact(opened: Opened) -> None:

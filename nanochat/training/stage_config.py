@@ -90,6 +90,8 @@ class StageConfig:
     seed: int = 42
     """of the first weights and the order of the data"""
     optim: OptimFlags = field(default_factory=OptimFlags)
+    wandb_run: str | None = None
+    """also send the metrics to Weights & Biases, as a run of this name (default: off)"""
     log_file: Path | None = None
     """append everything that is said to this file, too"""
 

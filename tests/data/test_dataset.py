@@ -386,3 +386,15 @@ def test_split_holds_out_without_overlap() -> None:
     assert len(held_out) == 4
     assert len(train) == 196
     assert not [talk for talk in held_out if talk in train]
+
+
+def test_a_damaged_tinyworld_shard_is_made_again(
+    base_dir: Path, small_tinyworld: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    list(prepare("tinyworld", 1))
+    shard = base_dir / "base_data" / "tinyworld" / "shard_00000.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-7])
+    list(prepare("tinyworld", 1))
+    assert "shard_00000.parquet" in capsys.readouterr().out
+    assert shard.read_bytes() == whole

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 # What dev/*.sh may rely on: in POSIX or on every Mac. A tool that is missing here fails the tests.
 TOOLS = {
@@ -95,3 +97,18 @@ def alive(pid: int) -> bool:
         return False
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+
+
+@pytest.fixture(name="clone")
+def clone_fixture(tmp_path: Path) -> Clone:
+    """A fresh one; a test module imports this to have it."""
+    root, home, tools = tmp_path / "a clone", tmp_path / "home", tmp_path / "bin"
+    for folder in (root, home, tools):
+        folder.mkdir()
+    shutil.copytree(ROOT / "dev", root / "dev")
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, root / name)
+    for name in TOOLS:
+        if found := shutil.which(name):
+            (tools / name).symlink_to(found)
+    return Clone(root, home, tools, {"PATH": str(tools), "HOME": str(home), "LANG": "C.UTF-8"})

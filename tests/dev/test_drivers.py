@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clone import ROOT, Clone, alive, wait_for
+from clone import ROOT, Clone, alive, clone_fixture, wait_for  # noqa: F401
 
 # Writes its arguments down, prints a plan, and does to a stage what STAND_IN says: "name:7" ends it
 # with that code, "name:slow" makes it wait for a signal and end with 130, as a real one does.
@@ -50,7 +50,7 @@ if end.isdigit():
     sys.exit(int(end))
 os.kill(os.getpid(), getattr(signal, end, 0))
 """
-STAGES = ["data", "tokenizer", "base_train", "base_loss", "mid_train", "chat_sft"]
+STAGES = re.findall(r"^stage (\w+)$", (ROOT / "dev" / "runcpu.sh").read_text(), re.MULTILINE)
 DRIVERS = ("runcpu", "runmac_overnight", "continue_training")
 
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clone import ROOT, Clone, wait_for
+from clone import ROOT, Clone, clone_fixture, wait_for  # noqa: F401
 
 DRIVERS = ("runcpu", "runmac_overnight", "continue_training")
 WHOLE = {

@@ -7,7 +7,7 @@ import re
 import sys
 
 import pytest
-from clone import ROOT, Clone, Result, alive, wait_for
+from clone import ROOT, Clone, Result, alive, clone_fixture, wait_for  # noqa: F401
 
 # A Python that answers what setup.sh asks it. `-m venv` copies it; pip writes its arguments down.
 PYTHON = r"""
