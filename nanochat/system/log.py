@@ -114,7 +114,7 @@ class Metrics:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._wandb is not None:
-            self._wandb.log({**record, **record.pop("eval", {})}, step=record["step"])
+            self._wandb.log({**values, **values.get("eval", {})}, step=values["step"])
 
     def close(self) -> None:
         """Sync and close the file."""
@@ -127,7 +127,7 @@ class Metrics:
 def _open_wandb(run: str, name: str) -> Any:
     """A Weights & Biases run that mirrors the file; kept on disk where there is no account."""
     try:
-        import wandb
+        import wandb  # pyrefly: ignore (an extra of the user's choice)
     except ImportError:
         raise UserError(
             f"WANDB_RUN={run}, but wandb is not installed: .venv/bin/pip install wandb, "
