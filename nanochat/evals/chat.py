@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from nanochat.conversation import render_prompt
 from nanochat.data.tinyworld import REPORTED_ONLY, Question
 from nanochat.engine import Engine, Sampling
+from nanochat.system.cli import UserError
 
 ANSWER_TOKENS = 80
 BATCH = 32
@@ -50,24 +51,31 @@ def repeats(text: str, n: int = 4) -> bool:
 def ask(
     engine: Engine, questions: Sequence[Question], progress: Callable[[int], None] = lambda n: None
 ) -> ChatResult:
-    """Ask all the questions, some at a time, those of about one length together."""
+    """Ask all the questions, some at a time, those of about one length together.
+
+    A question that is too long for the model's context is answered by silence.
+    """
     result = ChatResult()
     length = engine.model.config.max_seq_len
-    prompts = [
-        render_prompt(q.messages, engine.tokenizer, max(1, length - ANSWER_TOKENS))[0]
-        for q in questions
-    ]
-    order = sorted(range(len(questions)), key=lambda i: len(prompts[i]))
+    room = min(ANSWER_TOKENS, length // 2)
+    prompts: dict[int, list[int]] = {}
+    for i, question in enumerate(questions):
+        try:
+            prompts[i], _ = render_prompt(question.messages, engine.tokenizer, length - room)
+        except UserError:
+            _judge(result, question, "")
+    order = sorted(prompts, key=lambda i: len(prompts[i]))
     for start in range(0, len(order), BATCH):
         some = order[start : start + BATCH]
-        replies = engine.complete(
-            [prompts[i] for i in some], Sampling(max_new_tokens=ANSWER_TOKENS)
-        )
+        replies = engine.complete([prompts[i] for i in some], Sampling(max_new_tokens=room))
         for i, reply in zip(some, replies, strict=True):
-            question = questions[i]
-            right = question.is_right(reply)
-            result.asked[question.kind] += 1
-            result.right[question.kind] += right
-            result.replies.append((question, reply, right))
+            _judge(result, questions[i], reply)
         progress(len(result.replies))
     return result
+
+
+def _judge(result: ChatResult, question: Question, reply: str) -> None:
+    right = question.is_right(reply)
+    result.asked[question.kind] += 1
+    result.right[question.kind] += right
+    result.replies.append((question, reply, right))

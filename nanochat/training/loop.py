@@ -33,6 +33,7 @@ class TrainState:
     """What can be resumed besides weights and optimiser; nothing else may matter to a step."""
 
     num_iterations: int  # updates in all; fixed by the first steps where there is a time budget
+    iterations_fixed: bool = True  # False while a time budget is still being measured
     step: int = 0  # updates done
     tokens: int = 0  # read so far, supervised or not
     position: Position | None = None  # in the stream, after the last update
@@ -163,6 +164,7 @@ def train(
             state.position = stats.position
             if config.budget is not None:
                 state.num_iterations = config.budget.iterations(state.step, step_s)
+                state.iterations_fixed = config.budget.fixed is not None
                 line.total = state.num_iterations
             record = {
                 "step": state.step,

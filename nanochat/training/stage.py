@@ -230,7 +230,10 @@ def _budget(opened: Opened) -> TimeBudget | None:
         return None
     # Save, evaluation and samples after the last step; a guess, generous for a slow disk.
     end_s = min(0.1 * seconds, 3.0 + opened.batch.eval_tokens / 4_000)
-    return TimeBudget(seconds, psutil.Process().create_time(), end_s)
+    budget = TimeBudget(seconds, psutil.Process().create_time(), end_s)
+    if opened.resumed is not None and opened.state.iterations_fixed:
+        budget.fixed = opened.state.num_iterations  # a resumed run goes by step
+    return budget
 
 
 def checked_compile(opened: Opened) -> tuple[Opened, Callable[..., torch.Tensor]]:
@@ -363,7 +366,10 @@ class _Sample:
                 prompt = [opened.tokenizer.bos, *opened.tokenizer.encode(text)]
             else:
                 asked = [{"role": "user", "content": text}]
-                prompt, _ = render_prompt(asked, opened.tokenizer, length)
+                try:
+                    prompt, _ = render_prompt(asked, opened.tokenizer, length - 1)
+                except UserError:  # a context of a few tokens holds no question
+                    continue
             if len(prompt) < length:
                 answer = " ".join(engine.complete([prompt], sampling)[0].split())
                 say(f"  {text} {'...' if base else '->'} {answer}")

@@ -49,7 +49,7 @@ class TimeBudget:
             calibrated = elapsed >= CALIBRATION_SHARE * self.seconds
             if calibrated and len(self._recent) >= CALIBRATION_STEPS:
                 self.fixed = fits
-            return max(fits, step + 1) if not calibrated else max(fits, step)
+            return max(fits, step if calibrated else step + 1)
         if (self.fixed - step) * pace > left + SLIP * self.seconds and fits < self.fixed:
             self.fixed, self.shortened_at = fits, step
         return self.fixed

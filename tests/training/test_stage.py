@@ -232,3 +232,21 @@ def test_planned_values_can_not_change_in_a_resumed_run(
     run_stage("base_train", resume=True)
     with pytest.raises(UserError, match="finished"):
         run_stage("base_train", resume=True)
+
+
+def test_a_resumed_run_keeps_the_iterations_that_its_time_budget_fixed(
+    run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock decides once; the rest goes by step, as in the run that was not interrupted."""
+    monkeypatch.setattr(stage.TimeBudget, "iterations", lambda self, step, step_s: self.fixed or 7)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(Interrupted, match="step 3 of 7"):
+            run_stage("base_train", time_budget_s=1000.0)
+    state = checkpoints.find("base").state
+    assert not state["iterations_fixed"], "the stand-in fixes nothing"
+    (checkpoints.find("base").folder / "state.json").write_text(
+        json.dumps(state | {"iterations_fixed": True, "num_iterations": 5})
+    )
+    run_stage("base_train", resume=True, time_budget_s=1000.0)
+    assert checkpoints.find("base").step == 5
