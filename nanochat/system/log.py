@@ -59,7 +59,7 @@ class StepLine:
         self.total = total
         self.terminal = sys.stdout.isatty()
         self._open = False  # the terminal's last line is ours and has no newline yet
-        self._written_at = float("-inf")
+        self._written_at = time.monotonic()
         self._written_step = 0
 
     def show(self, step: int, text: str) -> None:

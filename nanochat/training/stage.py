@@ -125,31 +125,32 @@ def resolve_batch(config: StageConfig, max_seq_len: int, inherited: int | None) 
 
 
 def print_plan(opened: Opened) -> None:
-    """What is about to be done, as `name: value` lines."""
+    """What is about to be done: `name: value` lines for --dry_run, else a line or two."""
     config, model, batch = opened.config, opened.model.config, opened.batch
-    length = model.max_seq_len
-    rows = batch.device_batch_size
-    memory = model.training_bytes(rows) / 1e9
+    length, rows = model.max_seq_len, batch.device_batch_size
+    shape = (
+        f"{rows} rows x {length} tokens x {batch.grad_accum(length)} micro-batches "
+        f"= {batch.total_batch_size:,} tokens a step"
+    )
+    device = f"{opened.device.type}, {str(opened.device.dtype).removeprefix('torch.')}"
+    iterations = f"{config.num_iterations or 0:,}"
+    tokens = f"{(config.num_iterations or 0) * batch.total_batch_size:,}"
+    if config.time_budget_s is not None:
+        iterations = tokens = f"as many as fit into {duration(config.time_budget_s)}"
+    if not config.dry_run:
+        say(f"{opened.tag}: {model.num_params():,} parameters, {device}; {shape}")
+        return
     for name, value in (
         ("stage", NAMES[opened.stage]),
         ("model_tag", opened.tag),
         ("data", opened.data),
         ("parameters", f"{model.num_params():,}"),
         ("vocab_size", f"{model.vocab_size:,}"),
-        (
-            "batch",
-            f"{rows} rows x {length} tokens x {batch.grad_accum(length)} micro-batches "
-            f"= {batch.total_batch_size:,} tokens a step",
-        ),
-        ("num_iterations", config.num_iterations),
-        (
-            "tokens",
-            f"{(config.num_iterations or 0) * batch.total_batch_size:,}"
-            if config.time_budget_s is None
-            else f"as many as fit into {duration(config.time_budget_s)}",
-        ),
-        ("memory_gb", f"about {memory:.1f} and torch itself"),
-        ("device", f"{opened.device.type}, {str(opened.device.dtype).removeprefix('torch.')}"),
+        ("batch", shape),
+        ("num_iterations", iterations),
+        ("tokens", tokens),
+        ("memory_gb", f"about {model.training_bytes(rows) / 1e9:.1f} and torch itself"),
+        ("device", device),
     ):
         say(f"{name}: {value}")
 
