@@ -49,7 +49,8 @@ def main(config: Config) -> None:
 
     def rows(position):
         read = dataloader.text_reader(source.train_shards, tokenizer)
-        return dataloader.packed_rows(read, model.config.max_seq_len, lanes, position)
+        least = opened.batch.total_batch_size
+        return dataloader.packed_rows(read, model.config.max_seq_len, lanes, position, least)
 
     def evaluate() -> dict[str, float]:
         texts = dataset.read_epoch((source.val_shard,))

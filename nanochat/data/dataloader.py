@@ -122,12 +122,16 @@ def lanes_for(num_documents: int) -> int:
 
 
 def packed_rows(
-    read: Reader, max_seq_len: int, lanes: int = 1, position: Position | None = None
+    read: Reader,
+    max_seq_len: int,
+    lanes: int = 1,
+    position: Position | None = None,
+    least_tokens: int = 0,
 ) -> Iterator[Row]:
     """Rows of max_seq_len + 1 ids from documents joined end to end; the last id of a row is the
     first of the next one in its lane, so every token is a target exactly once.
 
-    Raises UserError where a whole epoch does not fill one row.
+    Raises UserError where a whole epoch does not fill one row, or has fewer than least_tokens.
     """
     state = [_Lane() for _ in range(position["rows"]["lanes"] if position else lanes)]
     turn, next_cursor = 0, None
@@ -141,20 +145,22 @@ def packed_rows(
     documents = read(next_cursor)
     if next_cursor is not None:
         next(documents)  # it was used already: `next` names the last document taken
-    taken, tokens_taken, filled = next_cursor, 0, position is not None
+    least = max(max_seq_len + 1, least_tokens)
+    taken, tokens_taken, first_epoch = next_cursor, 0, position is None
     while True:
         lane = state[turn]
         while len(lane.ids) < max_seq_len + 1:
             document = next(documents)
-            if not filled and document.cursor[0] > 0 and tokens_taken < max_seq_len + 1:
-                raise UserError(
-                    f"the text has {tokens_taken} tokens, and a row alone takes "
-                    f"{max_seq_len + 1}: add text or set a smaller MAX_SEQ_LEN"
-                )
+            if first_epoch and document.cursor[0] > 0:
+                first_epoch = False
+                if tokens_taken < least:
+                    raise UserError(
+                        f"the text has {tokens_taken} tokens, and {least} are needed for one step: "
+                        "add text, or set a smaller TOTAL_BATCH_SIZE or MAX_SEQ_LEN"
+                    )
             taken = document.cursor
             tokens_taken += len(document.ids)
             lane.add(document)
-        filled = True
         ids = lane.ids[: max_seq_len + 1]
         del lane.ids[:max_seq_len]
         turn = (turn + 1) % len(state)

@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -322,10 +323,12 @@ def test_a_corpus_smaller_than_a_row_is_refused(
     write_shard(tmp_path / "shard_00000.parquet", ["a few words", "", "more"])
     read = text_reader((tmp_path / "shard_00000.parquet",), tokenizer)
     tokens = sum(1 + len(tokenizer.encode(text)) for text in ("a few words", "", "more"))
-    with pytest.raises(UserError, match=f"^the text has {tokens} tokens, .* takes 65: ") as error:
+    with pytest.raises(UserError, match=f"^the text has {tokens} tokens, and 65 are ") as error:
         next(packed_rows(read, 64, lanes))
     assert "\n" not in str(error.value)
     assert len(next(packed_rows(read, tokens - 1, lanes)).ids) == tokens, "just one row"
+    with pytest.raises(UserError, match=f"has {tokens} tokens, and {tokens + 1} are needed"):
+        list(islice(packed_rows(read, 8, lanes, None, tokens + 1), tokens))
 
 
 @pytest.mark.timeout(20)

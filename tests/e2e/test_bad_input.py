@@ -125,6 +125,7 @@ def test_a_corpus_smaller_than_a_batch_is_refused_and_a_large_vocabulary_shrinks
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1
     assert "add text" in done.stderr
+    assert "1024 are needed" in done.stderr
     assert not (base / "base_checkpoints").exists()
 
 
