@@ -61,10 +61,10 @@ class MuonAdamW:
             if name.startswith("h."):
                 stacks[weight.shape].append(name)
         self.stacks = list(stacks.values())
-        self.momenta = [torch.zeros((len(s), *self.parameters[s[0]].shape)) for s in self.stacks]
+        firsts = [self.parameters[names[0]] for names in self.stacks]
         self.momenta = [
-            m.to(self.parameters[s[0]].device)
-            for m, s in zip(self.momenta, self.stacks, strict=True)
+            torch.zeros((len(names), *first.shape), device=first.device)
+            for names, first in zip(self.stacks, firsts, strict=True)
         ]
         scale = (self.parameters["wte.weight"].size(1) / 768) ** -0.5  # tuned at width 768
         self.adam_lr = {
