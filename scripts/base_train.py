@@ -33,7 +33,7 @@ class Config(StageConfig):
 
 def main(config: Config) -> None:
     """Open or resume, train, save."""
-    from nanochat.data import dataloader, dataset
+    from nanochat.data import dataloader, dataset, shards
     from nanochat.evals.bpb import bits_per_byte
     from nanochat.system import log
     from nanochat.training import stage
@@ -45,15 +45,17 @@ def main(config: Config) -> None:
     source = dataset.open_source(opened.data, config.data_shards)
     if config.dry_run:
         return
-    lanes = dataloader.lanes_for(dataset.count_documents(source.train_shards))
+    lanes = dataloader.lanes_for(shards.count_documents(source.shards_there()))
+
+    arrived = source.arrivals()
 
     def rows(position):
-        read = dataloader.text_reader(source.train_shards, tokenizer)
+        read = dataloader.text_reader(source.train_shards, tokenizer, arrived)
         least = opened.batch.total_batch_size
         return dataloader.packed_rows(read, model.config.max_seq_len, lanes, position, least)
 
     def evaluate() -> dict[str, float]:
-        texts = dataset.read_epoch((source.val_shard,))
+        texts = shards.read_epoch((source.val_shard,))
         bpb, _, _ = bits_per_byte(
             model, tokenizer, texts, opened.batch.device_batch_size, opened.batch.eval_tokens
         )

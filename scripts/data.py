@@ -16,9 +16,9 @@ class Config:
     """Get or make the shards of text that base training reads."""
 
     num_shards: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
-    """training shards (tinyworld: 5 MB each); the validation shard comes besides"""
+    """training shards (tinyworld: 5 MB each, fineweb: 100); the validation shard comes besides"""
     data: str = "tinyworld"
-    """tinyworld, or a folder with pretrain/ and conversations/ in it"""
+    """tinyworld, fineweb, or a folder of your own"""
     log_file: Path | None = None
     """append everything that is said to this file, too"""
 
@@ -30,17 +30,16 @@ class Config:
 
 def main(config: Config) -> None:
     """Make what is missing, check what is there."""
-    from nanochat.data import dataset
+    from nanochat.data import dataset, shards
     from nanochat.system import log
 
     log.keep_in(config.log_file)
-    line = log.StepLine(config.num_shards)
-    total = 0
-    for done, total in dataset.prepare(config.data, config.num_shards):
-        line.show(done, f"shard {done}/{total}")
+    line = log.StepLine(100)
+    for done, total, what in dataset.prepare(config.data, config.num_shards):
+        line.show(100 * done // total, f"text | {done}/{total} | {what}")
     line.close()
     source = dataset.open_source(config.data, config.num_shards)
-    documents = dataset.count_documents(source.train_shards)
+    documents = shards.count_documents(source.train_shards)
     log.say(
         f"{source.name}: {len(source.train_shards)} shards, {documents:,} documents, "
         f"{source.text_bytes() / 1e6:.1f} MB compressed; validation {source.val_shard.name}"

@@ -20,7 +20,7 @@ class Config:
     max_chars: int = 500_000_000
     """characters of text to read at the most"""
     data: str = "tinyworld"
-    """tinyworld, or a folder of your own"""
+    """tinyworld, fineweb, or a folder of your own"""
     data_shards: int | None = None
     """training shards to read (default: all)"""
     trainer: str | None = None
@@ -48,7 +48,7 @@ def main(config: Config) -> None:
         encode(config.encode, config.model_tag)
         return
     from nanochat import tokenizer as tok
-    from nanochat.data import dataset
+    from nanochat.data import dataset, shards
     from nanochat.system import log, storage
 
     log.keep_in(config.log_file)
@@ -58,7 +58,7 @@ def main(config: Config) -> None:
     seen = {"documents": 0, "characters": 0}
 
     def texts() -> Iterator[str]:
-        for text in dataset.read_epoch(source.train_shards):
+        for text in shards.read_epoch(source.shards_there()):
             if seen["characters"] >= config.max_chars:
                 return
             seen["documents"] += 1
@@ -81,7 +81,7 @@ def main(config: Config) -> None:
         )
     path = storage.base_dir() / "tokenizer" / "tokenizer.json"
     trained.save(path)
-    held_out = "".join(list(dataset.read_epoch((source.val_shard,)))[:200])
+    held_out = "".join(list(shards.read_epoch((source.val_shard,)))[:200])
     ratio = len(held_out.encode()) / max(1, len(trained.encode(held_out)))
     log.say(
         f"{trained.vocab_size:,} tokens from {seen['documents']:,} documents, "

@@ -1,37 +1,35 @@
-"""Where text and conversations come from: sources, their shards, and reading them in order.
+"""Where text and conversations come from: sources, and what must be done before they can be read.
 
-A source has a name (tinyworld, or a folder), training shards and one validation shard. Shards are
-parquet files with a `text` column. A cursor [epoch, shard, row] names a document; reading can begin
-at any cursor, which is what makes a position in the stream a thing that can be saved.
+tinyworld is made on this machine, fineweb comes from the hub, a folder of one's own is either laid
+out for us (pretrain/, conversations/) or read as it is and kept in shards. Whatever it is, a Source
+says where its shards are.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nanochat.conversation import Conversation, check
-from nanochat.data import tinyworld
+from nanochat.data import fineweb, imported, tinyworld
+from nanochat.data.shards import (
+    UNREADABLE,
+    Arrived,
+    open_shard,
+    shard_path,
+    shards_in,
+    unreadable,
+    write_shard,
+)
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.cli import Failure, UserError
 from nanochat.system.log import say
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-ROW_GROUP = 1024
-TINYWORLD_VALIDATION = "validation.parquet"
+VALIDATION = imported.VALIDATION  # of what we write ourselves; else the last shard is it
 NEW_VOCAB_SIZES = ((200e6, 8_192), (1e9, 16_384))  # own text under so many bytes; above: 65,536
-
-UNREADABLE = (OSError, EOFError, zlib.error)  # the latter two: a damaged .gz
-
-Cursor = list[int]  # [epoch, shard, row] of a text, [epoch, index] of a conversation
 
 
 @dataclass(frozen=True)
@@ -45,36 +43,98 @@ class Source:
 
     def text_bytes(self) -> int:
         """Bytes of the training shards on disk (compressed)."""
-        return sum(path.stat().st_size for path in self.train_shards)
+        return sum(path.stat().st_size for path in self.shards_there())
+
+    def shards_there(self) -> tuple[Path, ...]:
+        """The training shards that are on disk; fineweb's others come while training goes on."""
+        return tuple(path for path in self.train_shards if path.exists())
+
+    def arrivals(self) -> Arrived | None:
+        """Begin to fetch what is missing: a function that waits for a shard."""
+        missing = self.name == "fineweb" and len(self.shards_there()) < len(self.train_shards)
+        return fineweb.Arrivals(self.train_shards) if missing else None
+
+
+def decide(data: str, num_shards: int) -> tuple[str, str]:
+    """(source, a line about it): what `auto` means here and now, within 10 seconds.
+
+    fineweb where its shards are there or the hub answers, else tinyworld.
+    """
+    if data != "auto":
+        return data, ""
+    if fineweb.is_there(num_shards):
+        return "fineweb", "auto: the web text is on this disk, so fineweb it is"
+    from nanochat.data import hub
+
+    try:
+        hub.reach(fineweb.REPO, fineweb.folder())
+    except (Failure, UserError) as error:
+        return "tinyworld", f"auto: tinyworld, since fineweb can't be had: {error}"
+    return "fineweb", "auto: the hub answers, so fineweb it is"
 
 
 def default_vocab_size(data: str) -> int:
-    """tinyworld 4,096, fineweb 65,536, own text by its size on disk."""
+    """tinyworld 4,096, fineweb 65,536, own text by its size."""
     if data == "tinyworld":
         return 4_096
     if data == "fineweb":
         return 65_536
-    # zstd brings English text to about a third.
-    size = 3 * sum(path.stat().st_size for path in _shards(Path(data) / "pretrain"))
+    if _is_laid_out(Path(data)):  # zstd brings English text to about a third
+        size = 3 * sum(path.stat().st_size for path in shards_in(Path(data) / "pretrain"))
+    else:
+        size = imported.scan(Path(data)).text_bytes
     return next((vocab for limit, vocab in NEW_VOCAB_SIZES if size < limit), 65_536)
 
 
-def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int]]:
-    """Make what the source needs on this machine; yields (shards done, shards in all)."""
+def _is_laid_out(folder: Path) -> bool:
+    return (folder / "pretrain").is_dir()
+
+
+def in_words(data: str, num_shards: int) -> str:
+    """A source for the plan. Raises UserError for a folder from which nothing can be read."""
     if data == "tinyworld":
-        folder = storage.base_dir() / "base_data" / "tinyworld"
-        jobs = [(folder / TINYWORLD_VALIDATION, tinyworld.validation_documents)]
-        for i in range(num_shards):
-            jobs.append((_shard_path(folder, i), lambda i=i: tinyworld.documents(i)))
-        for done, (path, documents) in enumerate(jobs):
-            if not _is_whole(path):
-                write_shard(path, documents())
-            yield done, num_shards
+        return f"tinyworld, {num_shards} shards, made on this machine, no network"
+    if data == "fineweb":
+        there = len([p for p in fineweb.train_shards(num_shards) if p.exists()])
+        return f"fineweb, {num_shards} shards of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
+    if not _is_laid_out(Path(data)):
+        return f"{data}, {imported.scan(Path(data)).in_words()}"
+    source = open_source(data, num_shards)
+    return (
+        f"{source.name}, {len(source.train_shards)} shards of text, "
+        f"{len(source.conversation_files)} files of conversations"
+    )
+
+
+def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
+    """Make, fetch or read in what the source needs; yields (done, of how many, what it is at).
+
+    Raises UserError for what can't be read, Failure where the net is gone; what is there stays.
+    """
+    if data == "tinyworld":
+        yield from _make_tinyworld(num_shards)
+    elif data == "fineweb":
+        yield from fineweb.prepare(num_shards)
+    elif Path(data).is_dir() and not _is_laid_out(Path(data)):
+        for number, text in enumerate(imported.bring_in(Path(data))):
+            yield min(number, 99), 100, text
     else:
         source = open_source(data, num_shards)
-        for done, path in enumerate((source.val_shard, *source.train_shards)):
+        shards = (source.val_shard, *source.train_shards)
+        for number, path in enumerate(shards):
             open_shard(path)
-            yield done, len(source.train_shards)
+            yield number + 1, len(shards), path.name
+
+
+def _make_tinyworld(num_shards: int) -> Iterator[tuple[int, int, str]]:
+    folder = storage.base_dir() / "base_data" / "tinyworld"
+    jobs = [(folder / VALIDATION, tinyworld.validation_documents)]
+    for i in range(num_shards):
+        jobs.append((shard_path(folder, i), lambda i=i: tinyworld.documents(i)))
+    for number, (path, documents) in enumerate(jobs):
+        if not _is_whole(path):
+            write_shard(path, documents())
+        yield number + 1, len(jobs), path.name
 
 
 def _is_whole(path: Path) -> bool:
@@ -90,24 +150,26 @@ def _is_whole(path: Path) -> bool:
 
 
 def open_source(data: str, num_shards: int | None = None) -> Source:
-    """The source's shards as they stand on disk. Raises UserError where there is nothing to read.
+    """The source's shards. Raises UserError where there is nothing to read, with what to do.
 
-    num_shards None: all that are there.
+    num_shards None: all that are on disk. fineweb's shards may still be missing otherwise.
     """
     if num_shards is not None and num_shards < 1:
         raise UserError(f"data_shards={num_shards}: it must be 1 or more")
+    if data == "auto":
+        raise UserError(
+            "--data=auto is for the drivers in dev/: say tinyworld, fineweb or a folder"
+        )
+    if data == "fineweb":
+        return _open_fineweb(num_shards)
     if data == "tinyworld":
-        folder = storage.base_dir() / "base_data" / "tinyworld"
-        shards, val = _shards(folder), folder / TINYWORLD_VALIDATION
-        if not shards or not val.exists():
-            raise UserError(f"no text in {folder} yet: run python -m scripts.data -n 4")
-        return Source("tinyworld", tuple(shards[:num_shards]), val)
-    if data in ("fineweb", "auto"):
-        raise UserError(f"--data={data} is not there yet: use tinyworld or a folder of your own")
+        return _open_ours(data, storage.base_dir() / "base_data" / data, "-n 4", num_shards)
     folder = Path(data)
     if not folder.is_dir():
-        raise UserError(f"--data={data} is no folder; give tinyworld or a folder that is there")
-    shards = _shards(folder / "pretrain")
+        raise UserError(f"--data={data} is no folder; give tinyworld, fineweb or a folder")
+    if not _is_laid_out(folder):
+        return _open_ours(data, imported.place(folder), f"--data={data}", num_shards)
+    shards = shards_in(folder / "pretrain")
     if len(shards) < 2:
         raise UserError(
             f"{folder / 'pretrain'} has {len(shards)} shards (shard_00000.parquet ...), "
@@ -117,117 +179,22 @@ def open_source(data: str, num_shards: int | None = None) -> Source:
     return Source(str(folder), tuple(shards[:-1][:num_shards]), shards[-1], tuple(talks))
 
 
-def _shard_path(folder: Path, i: int) -> Path:
-    return folder / f"shard_{i:05d}.parquet"
+def _open_ours(data: str, folder: Path, flags: str, num_shards: int | None) -> Source:
+    shards, val = shards_in(folder), folder / VALIDATION
+    if not shards or not val.exists():
+        raise UserError(f"no text in {folder} yet: run python -m scripts.data {flags}")
+    talks = tuple(folder.glob(imported.CONVERSATIONS))
+    return Source(data, tuple(shards[:num_shards]), val, talks)
 
 
-def _shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob("shard_*.parquet"))
-
-
-def write_shard(path: Path, documents: Iterable[str]) -> None:
-    """Write documents as a parquet shard that is whole or not there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    storage.ensure_folder(path.parent)
-    beside = path.with_name(f".{path.name}.part")
-    table = pa.table({"text": list(documents)})
-    try:
-        pq.write_table(table, beside, compression="zstd", row_group_size=ROW_GROUP)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(f"{path} can't be written ({error.strerror or error})") from None
-
-
-def open_shard(path: Path) -> pq.ParquetFile:
-    """Open a shard. Raises UserError that names the file and what is wrong with it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        shard = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
-    if "text" not in shard.schema_arrow.names:
-        names = ", ".join(shard.schema_arrow.names)
-        raise UserError(f"{path} has no column `text` (it has: {names}): rename the text's column")
-    kind = shard.schema_arrow.field("text").type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise UserError(f"{path} has a column `text` of {kind}, which must be of strings")
-    if shard.metadata.num_rows == 0:
-        raise UserError(f"{path} has no rows: remove it")
-    return shard
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0].rstrip(".")
-    return UserError(
-        f"{path} is damaged or no parquet file ({reason}): remove it or fetch it again"
-    )
-
-
-def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    try:
-        return shard.read_row_group(group, columns=["text"]).column("text")
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
-
-
-def read_texts(shards: tuple[Path, ...], start: Cursor | None = None) -> Iterator[tuple]:
-    """(cursor, text) of every document from `start` on, in order, epoch after epoch, for ever."""
-    assert shards, "nothing to read would be read for ever"
-    epoch, first_shard, first_row = start or [0, 0, 0]
-    while True:
-        for number in range(first_shard, len(shards)):
-            shard = open_shard(shards[number])
-            row = 0
-            for group in range(shard.num_row_groups):
-                rows = shard.metadata.row_group(group).num_rows
-                if row + rows > first_row:
-                    column = _texts_of_group(shards[number], shard, group)
-                    for i in range(max(0, first_row - row), rows):
-                        yield [epoch, number, row + i], column[i].as_py() or ""
-                row += rows
-            first_row = 0
-        epoch, first_shard = epoch + 1, 0
-
-
-def read_epoch(shards: tuple[Path, ...]) -> Iterator[str]:
-    """The text of every document, once."""
-    for cursor, text in read_texts(shards):
-        if cursor[0] > 0:
-            return
-        yield text
-
-
-def count_documents(shards: tuple[Path, ...]) -> int:
-    """How many documents the shards hold, from their metadata."""
-    return sum(open_shard(path).metadata.num_rows for path in shards)
-
-
-def read_file(path: Path) -> Iterator[str]:
-    """Documents of any .txt, .txt.gz or .parquet; a text file is one document."""
-    if path.suffix == ".parquet":
-        yield from read_epoch((path,))
-        return
-    if path.suffix not in (".txt", ".gz", ".md"):
-        raise UserError(f"{path}: the text must be in a .txt, .md, .txt.gz or .parquet file")
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            raw = file.read()
-        yield raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at {error.start})") from None
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} can't be read ({getattr(error, 'strerror', None) or error})")
+def _open_fineweb(num_shards: int | None) -> Source:
+    if not fineweb.is_there(1):
+        raise UserError(
+            f"no text in {fineweb.folder()} yet: run python -m scripts.data --data=fineweb -n 4"
+        )
+    shards = fineweb.train_shards(num_shards or fineweb.LAST_SHARD)
+    source = Source("fineweb", shards, fineweb.val_shard())
+    return source if num_shards else Source("fineweb", source.shards_there(), source.val_shard)
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -247,5 +214,5 @@ def read_conversations(path: Path) -> list[Conversation]:
     except (ValueError, UserError) as error:
         raise UserError(f"{path} line {number}: {error}") from None
     except UNREADABLE as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     return conversations

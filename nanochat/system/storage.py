@@ -28,7 +28,7 @@ def ensure_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(_cannot_write(path, error)) from None
+        raise UserError(cannot_write(path, error)) from None
     return path
 
 
@@ -45,7 +45,7 @@ def write_text(path: Path, text: str) -> None:
         _sync(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise UserError(_cannot_write(path, error)) from None
+        raise UserError(cannot_write(path, error)) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -84,7 +84,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         os.rename(beside, path)
         _sync(path.parent)
     except OSError as error:
-        raise UserError(_cannot_write(path, error)) from None
+        raise UserError(cannot_write(path, error)) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -100,7 +100,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path, error: OSError) -> str:
+    """The line for a write that failed: what was not written, why, and the remedy."""
     if error.errno == errno.ENOSPC:
         return f"the disk is full: {path} was not written; free some space and run the same again"
     return (

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nanochat.data.dataset import default_vocab_size, open_source
+from nanochat.data import dataset, fineweb
 from nanochat.gpt_config import GPTConfig
 from nanochat.system import cli, storage
 from nanochat.system.cli import UserError
@@ -34,7 +34,7 @@ TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
 TIME_SHARES = {"base_train": 45, "mid_train": 20, "chat_sft": 35}  # of a time budget
 MEASURING_S = {"base_loss": 12.0, "chat_eval": 25.0}  # of a time budget, kept free
 QUESTIONS_A_KIND = 20
-SHARD_MB = {"tinyworld": 2.0, "fineweb": 100.0}
+SHARD_MB = {"tinyworld": 2.0, "fineweb": fineweb.SHARD_MB}
 COMPLETE = 3  # exit code of `status` where nothing is left to do
 
 
@@ -142,11 +142,10 @@ def plan(config: PlanConfig) -> None:
 
 def resolve(config: PlanConfig) -> PlanConfig:
     """Fill in what neither the driver nor the user said."""
-    data = config.data or "tinyworld"
-    if data != "tinyworld":
-        open_source(
-            data, config.data_shards
-        )  # refuses a folder that can't be read, before training
+    shards = config.data_shards or 4
+    data, note = dataset.decide(config.data or "tinyworld", shards)
+    if note:
+        say(note)
     timed = config.time_budget_s is not None
     return replace(
         config,
@@ -154,11 +153,11 @@ def resolve(config: PlanConfig) -> PlanConfig:
         base_iterations=config.base_iterations or (None if timed else 50),
         mid_iterations=config.mid_iterations or (None if timed else 100),
         sft_iterations=config.sft_iterations or (None if timed else 100),
-        data_shards=config.data_shards or 4,
+        data_shards=shards,
         data=data,
         memory_gb=config.memory_gb or 16,
         max_seq_len=config.max_seq_len or 256,
-        vocab_size=config.vocab_size or default_vocab_size(data),
+        vocab_size=config.vocab_size or dataset.default_vocab_size(data),
         tokenizer_max_chars=config.tokenizer_max_chars or 500_000_000,
     )
 
@@ -210,7 +209,7 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
     length, rows = model.max_seq_len, batch.device_batch_size
     iterations = (config.base_iterations, config.mid_iterations, config.sft_iterations)
     lines = [
-        ("data", _data_in_words(config)),
+        ("data", dataset.in_words(config.data or "", config.data_shards or 0)),
         ("model_tag", str(config.model_tag)),
         ("depth", str(model.depth)),
         ("vocab_size", f"{model.vocab_size:,}"),
@@ -243,16 +242,6 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
         ("base_dir", str(storage.base_dir())),
     ]
     return lines
-
-
-def _data_in_words(config: PlanConfig) -> str:
-    if config.data == "tinyworld":
-        return f"tinyworld, {config.data_shards} shards, made on this machine, no network"
-    source = open_source(config.data or "", config.data_shards)
-    return (
-        f"{source.name}, {len(source.train_shards)} shards of text, "
-        f"{len(source.conversation_files)} files of conversations"
-    )
 
 
 def _step_seconds(model: GPTConfig, tokens: int) -> float:
@@ -304,7 +293,7 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
     if config.wandb_run:
         training.append(f"--wandb_run={config.wandb_run}")
     return {
-        "data": [data, f"--num_shards={config.data_shards}"],
+        "data": [data, f"--num_shards={_shards_first(config)}"],
         "tokenizer": [
             data,
             shards,
@@ -326,6 +315,12 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
         "chat_sft": [*_iterations(config.sft_iterations), *training],
         "chat_eval": [tag, "--source=sft", f"--max_problems={QUESTIONS_A_KIND}"],
     }
+
+
+def _shards_first(config: PlanConfig) -> int:
+    """Shards that must be there before anything trains; fineweb's others come meanwhile."""
+    shards = config.data_shards or 0
+    return min(shards, fineweb.FIRST_SHARDS) if config.data == "fineweb" else shards
 
 
 def _iterations(n: int | None) -> list[str]:

@@ -68,7 +68,7 @@ class StageConfig:
     max_seq_len: int | None = None
     """tokens a row, the context length (default: 256, then inherited)"""
     data: str | None = None
-    """tinyworld, or a folder of your own (default: tinyworld, then inherited)"""
+    """tinyworld, fineweb, or a folder of your own (default: tinyworld, then inherited)"""
     eval_every: int = 0
     """updates between evaluations; 0: only at the end"""
     eval_tokens: int | None = None

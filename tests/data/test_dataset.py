@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nanochat.data import dataset, mixture, tinyworld
-from nanochat.data.dataset import (
+from nanochat.data import mixture, tinyworld
+from nanochat.data.dataset import Source, open_source, prepare, read_conversations
+from nanochat.data.shards import (
+    count_documents,
     open_shard,
-    open_source,
-    prepare,
-    read_conversations,
     read_epoch,
     read_file,
     read_texts,
@@ -110,7 +109,7 @@ def test_reading_can_begin_anywhere(shard: Path, tmp_path: Path) -> None:
     write_shard(other, ["one", "two", "three"])
     shards = (shard, other)
     texts = list(read_epoch(shards))
-    assert len(texts) == 3003 == dataset.count_documents(shards)
+    assert len(texts) == 3003 == count_documents(shards)
     for cursor in ([0, 0, 0], [0, 0, 1023], [0, 0, 1024], [2, 0, 2999], [1, 1, 0], [0, 1, 2]):
         reader = read_texts(shards, cursor)
         epoch, number, row = cursor
@@ -139,6 +138,7 @@ def test_no_folder_and_names_of_no_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_folder_without_enough_shards(tmp_path: Path, count: int) -> None:
+    (tmp_path / "pretrain").mkdir()
     for i in range(count):
         write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", ["text"])
     message = refusal(open_source, str(tmp_path))
@@ -159,7 +159,7 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert open_source(str(tmp_path), 99).train_shards == source.train_shards
     for number in (0, -1):
         assert refusal(open_source, str(tmp_path), number).startswith(f"data_shards={number}")
-    assert list(prepare(str(tmp_path), 5)) == [(0, 2), (1, 2), (2, 2)]
+    assert [done for done, _, _ in prepare(str(tmp_path), 5)] == [1, 2, 3]
 
 
 def test_preparing_a_folder_names_a_damaged_shard(tmp_path: Path) -> None:
@@ -175,9 +175,7 @@ def test_the_shared_folder_is_a_source(shared_data: Path) -> None:
     assert len(source.train_shards) == 4
     assert source.val_shard.name == "shard_00004.parquet"
     assert len(source.conversation_files) == 4
-    assert dataset.count_documents((source.val_shard,)) == len(
-        list(read_epoch((source.val_shard,)))
-    )
+    assert count_documents((source.val_shard,)) == len(list(read_epoch((source.val_shard,))))
 
 
 # ---- tinyworld on disk
@@ -199,14 +197,14 @@ def small_tinyworld(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[int
 
 def test_tinyworld_is_written_once(base_dir: Path, small_tinyworld: list[int]) -> None:
     assert "run python -m scripts.data" in refusal(open_source, "tinyworld")
-    assert list(prepare("tinyworld", 2)) == [(0, 2), (1, 2), (2, 2)]
+    assert [done for done, _, _ in prepare("tinyworld", 2)] == [1, 2, 3]
     assert sorted(small_tinyworld) == [-1, 0, 1]
     folder = base_dir / "base_data" / "tinyworld"
     names = ["shard_00000.parquet", "shard_00001.parquet", "validation.parquet"]
     assert sorted(path.name for path in folder.iterdir()) == names
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
-    assert list(prepare("tinyworld", 3)) == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [done for done, _, _ in prepare("tinyworld", 3)] == [1, 2, 3, 4]
     assert sorted(small_tinyworld) == [-1, 0, 1, 2], "only what was missing is made"
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
 
@@ -373,11 +371,11 @@ def test_half_of_the_conversations_is_tinyworlds(
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(map(json.dumps, talks_of("m", list(range(1, 40))))))
     none = tmp_path / "none.parquet"
-    mixed = mixture.conversations_of(dataset.Source("mine", (), none, (path,)))
+    mixed = mixture.conversations_of(Source("mine", (), none, (path,)))
     own = [talk for talk in mixed if "m" in talk[0]["content"]]
     assert {len(talk[1]["content"]) for talk in own} == set(range(1, 40))
     assert abs(characters(mixed, "m") - characters(mixed, "w")) <= 40
-    assert mixture.conversations_of(dataset.Source("tinyworld", (), none)) == world
+    assert mixture.conversations_of(Source("tinyworld", (), none)) == world
 
 
 def test_split_holds_out_without_overlap() -> None:

@@ -1,0 +1,154 @@
+"""Parquet shards with a `text` column: written whole, checked when opened, read from any cursor.
+
+A cursor [epoch, shard, row] names a document; reading can begin at any cursor, which is what makes
+a position in the stream a thing that can be saved.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanochat.system import storage
+from nanochat.system.cli import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+ROW_GROUP = 1024
+UNREADABLE = (OSError, EOFError, zlib.error)  # the latter two: a damaged .gz
+
+Cursor = list[int]  # [epoch, shard, row] of a text, [epoch, index] of a conversation
+Arrived = Callable[[Path], bool]
+
+
+def shard_path(folder: Path, i: int) -> Path:
+    """Where shard number i of a folder is."""
+    return folder / f"shard_{i:05d}.parquet"
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The shards of a folder, by name."""
+    return sorted(folder.glob("shard_*.parquet"))
+
+
+def write_shard(path: Path, documents: Iterable[str]) -> None:
+    """Write documents as a parquet shard that is whole or not there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    storage.ensure_folder(path.parent)
+    beside = path.with_name(f".{path.name}.part")
+    table = pa.table({"text": list(documents)})
+    try:
+        pq.write_table(table, beside, compression="zstd", row_group_size=ROW_GROUP)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"{path} can't be written ({error.strerror or error})") from None
+
+
+def open_shard(path: Path) -> pq.ParquetFile:
+    """Open a shard. Raises UserError that names the file and what is wrong with it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        shard = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+    if "text" not in shard.schema_arrow.names:
+        names = ", ".join(shard.schema_arrow.names)
+        raise UserError(f"{path} has no column `text` (it has: {names}): rename the text's column")
+    kind = shard.schema_arrow.field("text").type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise UserError(f"{path} has a column `text` of {kind}, which must be of strings")
+    if shard.metadata.num_rows == 0:
+        raise UserError(f"{path} has no rows: remove it")
+    return shard
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return UserError(
+        f"{path} is damaged or no parquet file ({reason}): remove it or fetch it again"
+    )
+
+
+def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        return shard.read_row_group(group, columns=["text"]).column("text")
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_texts(
+    shards: tuple[Path, ...], start: Cursor | None = None, arrived: Arrived | None = None
+) -> Iterator[tuple]:
+    """(cursor, text) of every document from `start` on, in order, epoch after epoch, for ever.
+
+    arrived: waits for a shard that is still on its way; False: it can't be had, pass over it.
+    Raises UserError for a shard that is damaged, and where not one of them is there.
+    """
+    assert shards, "nothing to read would be read for ever"
+    epoch, first_shard, first_row = start or [0, 0, 0]
+    while True:
+        missing = 0
+        for number in range(first_shard, len(shards)):
+            if arrived is not None and not arrived(shards[number]):
+                missing += 1
+                if missing == len(shards):
+                    raise UserError(f"{shards[0]} is not there, nor is any shard after it")
+                continue
+            shard = open_shard(shards[number])
+            row = 0
+            for group in range(shard.num_row_groups):
+                rows = shard.metadata.row_group(group).num_rows
+                if row + rows > first_row:
+                    column = _texts_of_group(shards[number], shard, group)
+                    for i in range(max(0, first_row - row), rows):
+                        yield [epoch, number, row + i], column[i].as_py() or ""
+                row += rows
+            first_row = 0
+        epoch, first_shard = epoch + 1, 0
+
+
+def read_epoch(shards: tuple[Path, ...]) -> Iterator[str]:
+    """The text of every document, once."""
+    for cursor, text in read_texts(shards):
+        if cursor[0] > 0:
+            return
+        yield text
+
+
+def count_documents(shards: tuple[Path, ...]) -> int:
+    """How many documents the shards hold, from their metadata."""
+    return sum(open_shard(path).metadata.num_rows for path in shards)
+
+
+def read_file(path: Path) -> Iterator[str]:
+    """Documents of any .txt, .txt.gz or .parquet; a text file is one document."""
+    if path.suffix == ".parquet":
+        yield from read_epoch((path,))
+        return
+    if path.suffix not in (".txt", ".gz", ".md"):
+        raise UserError(f"{path}: the text must be in a .txt, .md, .txt.gz or .parquet file")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            raw = file.read()
+        yield raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at {error.start})") from None
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """What to say of a file that can't be read."""
+    return UserError(f"{path} can't be read ({getattr(error, 'strerror', None) or error})")
