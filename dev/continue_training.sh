@@ -29,8 +29,9 @@ set_flags $CHANGEABLE
 stage data
 stage tokenizer
 stage base_train
-stage base_loss
+stage base_eval
 stage mid_train
 stage chat_sft
 stage chat_eval
+stage report
 finish

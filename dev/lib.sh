@@ -344,8 +344,9 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
   case $status in
     0) [ "$SIGNALS" != 0 ] || return 0 ;;
     2) exit 2 ;; # the user's mistake: Python has said all there is to say
-    130 | 143) ;;
+    130 | 143) report_so_far ;;
     *)
+      report_so_far
       [ $status != 137 ] || say "The system ended $1, most likely for want of memory: set a smaller DEVICE_BATCH_SIZE, or 1."
       say "$1 failed (exit code $status); the log: $LOG_FILE"
       say "What was saved is safe. Once the cause is mended, this goes on from there: $(how_to_continue)"
@@ -354,6 +355,12 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
   esac
   say "Interrupted. What was saved is safe, and this goes on from there: $(how_to_continue)"
   exit 130
+}
+
+report_so_far() { # also of a run that did not finish; never the reason why it ends
+  if "$PYTHON" -m nanochat.training.pipeline stage report --model_tag="$TAG" --session="${LOG_FILE##*/}" >/dev/null 2>&1; then
+    say "The report so far: $NANOCHAT_BASE_DIR/report/report.md"
+  fi
 }
 
 how_to_continue() {

@@ -20,8 +20,9 @@ make_plan --tokenizer_max_chars=500000000
 stage data
 stage tokenizer
 stage base_train
-stage base_loss
+stage base_eval
 stage mid_train
 stage chat_sft
 stage chat_eval
+stage report
 finish

@@ -20,11 +20,9 @@ make_plan --tokenizer_max_chars=1000000000
 stage data
 stage tokenizer
 stage base_train
-stage base_loss
+stage base_eval
 stage mid_train
 stage chat_sft
 stage chat_eval
+stage report
 finish
-if [ -f "$NANOCHAT_BASE_DIR/report/report.md" ]; then
-  cp "$NANOCHAT_BASE_DIR/report/report.md" "$ROOT/report_overnight.md"
-fi

@@ -46,8 +46,8 @@ class Config:
 
 def main(config: Config) -> None:
     """Measure, print, keep in metrics/."""
-    from nanochat.data import dataset
-    from nanochat.evals.bpb import bits_per_byte
+    from nanochat.data import shards
+    from nanochat.evals import bpb
     from nanochat.system import log
     from nanochat.system.device import open_device
     from nanochat.training import checkpoint_manager as checkpoints
@@ -57,29 +57,13 @@ def main(config: Config) -> None:
     saved = found.state
     limit = config.split_tokens or saved["batch"]["split_tokens"]
     if config.data is not None:
-        texts, limit = {config.data.name: dataset.read_file(config.data)}, None
+        texts, limit = {config.data.name: shards.read_file(config.data)}, None
     else:
-        source = dataset.open_source(saved["config"]["data"])
-        texts = {
-            "train": dataset.read_epoch(source.train_shards),
-            "val": dataset.read_epoch((source.val_shard,)),
-        }
+        texts = bpb.splits(saved["config"]["data"])
     device = open_device(config.device_type)
     model, tokenizer = found.model(device), found.tokenizer()
     rows = config.device_batch_size or saved["batch"]["device_batch_size"]
-    results: dict[str, float] = {}
-    for name, documents in texts.items():
-        line = log.StepLine(limit or 10**9)
-
-        def progress(tokens: int, line: log.StepLine = line, name: str = name) -> None:
-            line.show(min(tokens, line.total - 1), f"{name} | {tokens:,} tokens")
-
-        bpb, tokens, size = bits_per_byte(model, tokenizer, documents, rows, limit, progress)
-        line.close()
-        if tokens == 0:
-            raise cli.UserError(f"{name} has no text to measure: give a file with text in it")
-        log.say(f"{name}: {bpb:.4f} bits per byte ({tokens:,} tokens, {size:,} bytes)")
-        results[f"{name}_bpb"] = bpb
+    results = bpb.measure(model, tokenizer, texts, rows, limit)
     if config.data is None and config.source == "base":
         metrics = log.Metrics("base_loss", found.tag, 0)
         metrics.write(step=found.step, eval=results)

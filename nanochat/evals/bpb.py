@@ -7,12 +7,15 @@ bytes. Special tokens stand for no bytes and are left out of both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 
+from nanochat.data import dataset, shards
 from nanochat.data.dataloader import IGNORED
 from nanochat.gpt import GPT
+from nanochat.system import log
+from nanochat.system.cli import UserError
 from nanochat.tokenizer import Tokenizer
 
 
@@ -68,3 +71,40 @@ def bits_per_byte(
     if n_bytes == 0:
         return math.nan, 0, 0
     return nats / (math.log(2) * n_bytes), n_targets, n_bytes
+
+
+def splits(data: str) -> dict[str, Iterator[str]]:
+    """The texts of a source's training and validation split, each once."""
+    source = dataset.open_source(data)
+    return {
+        "train": shards.read_epoch(source.train_shards),
+        "val": shards.read_epoch((source.val_shard,)),
+    }
+
+
+def measure(
+    model: GPT,
+    tokenizer: Tokenizer,
+    texts: Mapping[str, Iterable[str]],
+    batch_size: int,
+    max_tokens: int | None,
+) -> dict[str, float]:
+    """Measure and say each of the named texts; returns <name>_bpb.
+
+    Raises UserError for one with nothing in it.
+    """
+    results: dict[str, float] = {}
+    for name, documents in texts.items():
+        line = log.StepLine(max_tokens or 10**9)
+
+        def progress(tokens: int, line: log.StepLine = line, name: str = name) -> None:
+            line.show(min(tokens, line.total - 1), f"{name} | {tokens:,} tokens")
+
+        found = bits_per_byte(model, tokenizer, documents, batch_size, max_tokens, progress)
+        bpb, tokens, size = found
+        line.close()
+        if tokens == 0:
+            raise UserError(f"{name} has no text to measure: give a file with text in it")
+        log.say(f"{name}: {bpb:.4f} bits per byte ({tokens:,} tokens, {size:,} bytes)")
+        results[f"{name}_bpb"] = bpb
+    return results

@@ -188,7 +188,7 @@ def run(
                 _budget(opened),
             ),
             state,
-            (_Save(opened, optimizer), _Evaluate(opened, evaluate), _Sample(opened)),
+            (_Save(opened, optimizer), _Evaluate(opened, evaluate), _Sample(opened, metrics)),
             metrics,
             device,
         )
@@ -348,10 +348,10 @@ class _Evaluate:
 
 
 class _Sample:
-    """Show what the model says at the end; curiosity is why one trains a model."""
+    """Show what the model says at the end, and keep it for the report."""
 
-    def __init__(self, opened: Opened) -> None:
-        self.opened = opened
+    def __init__(self, opened: Opened, metrics: Metrics) -> None:
+        self.opened, self.metrics = opened, metrics
 
     def due(self, step: int, last: bool) -> bool:
         return last
@@ -361,7 +361,7 @@ class _Sample:
         engine = Engine(opened.model, opened.tokenizer)
         length = opened.model.config.max_seq_len
         sampling = Sampling(max_new_tokens=24)
-        base = opened.stage == "base"
+        base, samples = opened.stage == "base", []
         for text in COMPLETIONS if base else QUESTIONS:
             if base:
                 prompt = [opened.tokenizer.bos, *opened.tokenizer.encode(text)]
@@ -374,6 +374,8 @@ class _Sample:
             if len(prompt) < length:
                 answer = " ".join(engine.complete([prompt], sampling)[0].split())
                 say(f"  {text} {'...' if base else '->'} {answer}")
+                samples.append([text, answer])
+        self.metrics.write(step=state.step, eval={}, samples=samples)
         return {}
 
 

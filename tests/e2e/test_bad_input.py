@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.data import dataset
+from nanochat.data.shards import write_shard
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.e2e
@@ -80,7 +80,7 @@ def test_help_loads_no_torch(name: str) -> None:
 def folder_of(tmp_path: Path, shards: int = 2, words: str = "One dog ran home. ") -> Path:
     folder = tmp_path / "text"
     for i in range(shards):
-        dataset.write_shard(folder / "pretrain" / f"shard_{i:05d}.parquet", [words * 3] * 5)
+        write_shard(folder / "pretrain" / f"shard_{i:05d}.parquet", [words * 3] * 5)
     return folder
 
 

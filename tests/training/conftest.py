@@ -12,6 +12,7 @@ import torch
 
 from nanochat import tokenizer
 from nanochat.data import dataset, mixture, tinyworld
+from nanochat.data.shards import write_shard
 
 TINY = {"max_seq_len": 32, "device_batch_size": 2, "total_batch_size": 128, "eval_tokens": 64}
 
@@ -22,9 +23,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("prepared")
     folder = base / "base_data" / "tinyworld"
     texts = list(itertools.islice(tinyworld.documents(0), 240))
-    dataset.write_shard(folder / "shard_00000.parquet", texts[:120])
-    dataset.write_shard(folder / "shard_00001.parquet", texts[120:200])
-    dataset.write_shard(folder / dataset.TINYWORLD_VALIDATION, texts[200:])
+    write_shard(folder / "shard_00000.parquet", texts[:120])
+    write_shard(folder / "shard_00001.parquet", texts[120:200])
+    write_shard(folder / dataset.VALIDATION, texts[200:])
     tokenizer.train(texts, 512, "tokenizers").save(base / "tokenizer" / "tokenizer.json")
     return base
 

@@ -1,0 +1,528 @@
+"""CORE: 22 tasks from DCLM (arXiv 2406.11794) that ask a base model to go on with a text.
+
+A question is some worked examples (shots), a context and one or more continuations. Multiple choice
+and schema: the option with the lowest mean loss over its continuation is the answer; in schema the
+contexts differ instead of the continuations. Language modelling: every token of the continuation
+must be the model's first choice. A task's score is centered, (accuracy - baseline) /
+(1 - baseline), so that guessing gives 0; CORE is the mean over all 22 tasks.
+
+Shapes: B rows, T time, C width, V vocabulary, N positions at which a loss is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+import time
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from nanochat.fused import CHUNK_FLOATS
+from nanochat.gpt import GPT
+from nanochat.system import storage
+from nanochat.system.cli import UserError
+from nanochat.tokenizer import Tokenizer
+
+LABELS = (
+    "hellaswag_zeroshot",
+    "jeopardy",
+    "bigbench_qa_wikidata",
+    "arc_easy",
+    "arc_challenge",
+    "copa",
+    "commonsense_qa",
+    "piqa",
+    "openbook_qa",
+    "lambada_openai",
+    "hellaswag",
+    "winograd",
+    "winogrande",
+    "bigbench_dyck_languages",
+    "agi_eval_lsat_ar",
+    "bigbench_cs_algorithms",
+    "bigbench_operators",
+    "bigbench_repeat_copy_logic",
+    "squad",
+    "coqa",
+    "boolq",
+    "bigbench_language_identification",
+)
+# The fields with the contexts and the continuations of each kind, and whether it is a list.
+FIELDS = {
+    "multiple_choice": (("query", False), ("choices", True)),
+    "schema": (("context_options", True), ("continuation", False)),
+    "language_modeling": (("context", False), ("continuation", False)),
+}
+# Tokens in one forward pass: enough to fill the device, and about a second of a laptop's time.
+TOKENS_AT_ONCE = {"cpu": 4096, "mps": 16_384, "cuda": 65_536}
+
+
+class Example(NamedTuple):
+    """A question: (context, continuation) of each option, and which of them is right."""
+
+    options: tuple[tuple[str, str], ...]
+    gold: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of the 22; `missing` says why it has no examples."""
+
+    label: str
+    kind: str = ""
+    num_fewshot: int = 0
+    delimiter: str = " "  # between a context and its continuation
+    baseline: float = 0.0  # accuracy of guessing, in [0, 1)
+    examples: tuple[Example, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """What came out of a task, and for how many of its questions the context was too short."""
+
+    label: str
+    right: int
+    asked: int
+    baseline: float
+    shots_dropped: int  # questions that lost some of their shots
+    cropped: int  # questions without shots whose own context lost its beginning
+    too_long: int  # questions with a continuation that fills the context by itself
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.right / self.asked
+
+    @property
+    def centered(self) -> float:
+        """Accuracy on a scale where guessing is 0 and all right is 1."""
+        return centered(self.accuracy, self.baseline)
+
+    def overflow(self) -> str:
+        """What did not fit, for a person; empty where everything did."""
+        counts = (
+            (self.shots_dropped, "shots dropped"),
+            (self.cropped, "context cropped"),
+            (self.too_long, "continuation too long"),
+        )
+        return ", ".join(f"{what} in {n} of {self.asked}" for n, what in counts if n)
+
+
+def centered(accuracy: float, baseline: float) -> float:
+    """(accuracy - baseline) / (1 - baseline).
+
+    >>> centered(0.25, 0.25), centered(1.0, 0.62), centered(0.0, 0.5)
+    (0.0, 1.0, -1.0)
+    """
+    return (accuracy - baseline) / (1 - baseline)
+
+
+def mean_centered(scores: Sequence[TaskScore]) -> float:
+    """Mean of the centered scores: CORE, where all the tasks are there."""
+    return sum(score.centered for score in scores) / len(scores)
+
+
+def name(n_tasks: int) -> str:
+    """What a mean over so many tasks may be called.
+
+    >>> name(22), name(18)
+    ('CORE', 'CORE (18 of 22)')
+    """
+    return "CORE" if n_tasks == len(LABELS) else f"CORE ({n_tasks} of {len(LABELS)})"
+
+
+# --- reading the tasks ---------------------------------------------------------------------------
+
+
+def load_tasks(folder: Path) -> list[Task]:
+    """All 22 tasks, in order, of a folder with core_tasks.json or of the unpacked eval bundle.
+
+    A task whose file is not there or damaged is `missing`. Raises UserError for a folder with
+    neither layout, a list that makes no sense, and a line that is no question (file and line).
+    """
+    if (folder / "core_tasks.json").is_file():
+        listed = _listed_here(folder)
+        index = folder / "core_tasks.json"
+    elif (folder / "core.yaml").is_file():
+        listed = _listed_in_bundle(folder)
+        index = folder / "core.yaml"
+    else:
+        raise UserError(
+            f"{folder} has no CORE tasks: it must hold core_tasks.json, or core.yaml as unpacked "
+            "from eval_bundle.zip"
+        )
+    tasks: dict[str, Task] = {}
+    try:
+        for entry in listed:
+            label = entry["label"]
+            if label not in LABELS or label in tasks:
+                why = "twice" if label in tasks else "not one of the 22 CORE tasks"
+                raise UserError(f"{index}: {label!r} is {why}; take it out")
+            tasks[label] = _load_task(**entry)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{index} is no list of CORE tasks ({error!r}): fetch it again") from None
+    absent = f"not listed in {index.name}"
+    return [tasks.get(label, Task(label, missing=absent)) for label in LABELS]
+
+
+def _listed_here(folder: Path) -> Iterator[dict[str, Any]]:
+    for task in storage.read_json(folder / "core_tasks.json"):
+        yield {
+            "label": task["label"],
+            "kind": task["task_type"],
+            "num_fewshot": int(task["num_fewshot"]),
+            "delimiter": task["continuation_delimiter"],
+            "baseline": float(task["random_baseline_percent"]) / 100,
+            # The list names files from the root of the data; they stand beside it.
+            "path": folder / Path(task["file"]).name if task["file"] else None,
+        }
+
+
+def _listed_in_bundle(folder: Path) -> Iterator[dict[str, Any]]:
+    try:
+        import yaml  # for this layout alone
+    except ImportError:
+        raise UserError(
+            f"{folder / 'core.yaml'} needs PyYAML: .venv/bin/pip install pyyaml"
+        ) from None
+    try:
+        listed = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8"))["icl_tasks"]
+        with open(folder / "eval_meta_data.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{folder} is no whole eval bundle ({reason}): unpack it again") from None
+    baselines = {row["Eval Task"]: row["Random baseline"] for row in rows}
+    for task in listed:
+        yield {
+            "label": task["label"],
+            "kind": task["icl_task_type"],
+            "num_fewshot": int(task["num_fewshot"][0]),
+            "delimiter": task.get("continuation_delimiter", " "),
+            "baseline": float(baselines[task["label"]]) / 100,
+            "path": folder / "eval_data" / task["dataset_uri"],
+        }
+
+
+def _load_task(
+    label: str, kind: str, num_fewshot: int, delimiter: str, baseline: float, path: Path | None
+) -> Task:
+    if kind not in FIELDS:
+        raise ValueError(f"{label} has the type {kind!r}, not one of {', '.join(FIELDS)}")
+    if num_fewshot < 0 or not 0 <= baseline < 1:
+        raise ValueError(f"{label}: {num_fewshot} shots, a baseline of {baseline:.0%}")
+    if path is None:
+        return Task(label, missing="there is no file for it")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return Task(label, missing=f"{path.name} is not there")
+    except (OSError, EOFError, zlib.error) as error:
+        return Task(label, missing=f"{path.name} can't be read ({error})")
+    examples = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                examples.append(read_example(json.loads(line.decode("utf-8")), kind))
+            except ValueError as error:
+                raise UserError(f"{path} line {number}: {error}") from None
+    if not examples:
+        return Task(label, missing=f"{path.name} is empty")
+    return Task(label, kind, num_fewshot, delimiter, baseline, tuple(examples))
+
+
+def read_example(line: Any, kind: str) -> Example:
+    """A line of a task's file. Raises ValueError that says what such a line must have.
+
+    >>> read_example({"query": "2 + 2 =", "choices": ["4", "5"], "gold": 0}, "multiple_choice")
+    Example(options=(('2 + 2 =', '4'), ('2 + 2 =', '5')), gold=0)
+    """
+    if not isinstance(line, dict):
+        raise ValueError("a question must be a JSON object")
+    contexts, continuations = (_texts(line, *field) for field in FIELDS[kind])
+    if contexts is None or continuations is None:
+        needed = " and ".join(key + " (texts)" * a_list for key, a_list in FIELDS[kind])
+        raise ValueError(f"a {kind} question needs {needed}")
+    if not all(text.strip() for text in continuations):
+        raise ValueError("a continuation is empty")
+    if kind == "language_modeling":
+        return Example(((contexts[0].strip(), continuations[0]),), 0)
+    options = tuple((context, rest) for context in contexts for rest in continuations)
+    gold = line.get("gold")
+    if type(gold) is not int or len(options) < 2 or not 0 <= gold < len(options):
+        raise ValueError(f"gold={gold!r} must be the number, from 0, of one of 2 or more options")
+    return Example(options, gold)
+
+
+def _texts(line: dict[str, Any], key: str, a_list: bool) -> list[str] | None:
+    """What a field holds; None where it is not what it should be."""
+    found = line.get(key)
+    texts = found if a_list else [found]
+    if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+        return texts
+    return None
+
+
+# --- from a question to tokens -------------------------------------------------------------------
+
+
+class Span(NamedTuple):
+    """A sequence of which ids[start:] is the continuation."""
+
+    ids: list[int]
+    start: int
+
+
+class Prompt(NamedTuple):
+    """The spans of a question's options, and what had to go so that they fit."""
+
+    spans: list[Span]
+    shots_dropped: bool
+    cropped: bool
+    too_long: bool
+
+
+def draw_shots(task: Task, index: int) -> list[Example]:
+    """The worked examples put before question `index`: always the same, never the question."""
+    asked, n = task.examples[index], len(task.examples)
+    drawn = random.Random(f"{task.label} shots {index}")
+    # A few more than needed, since the question itself and copies of it are left out.
+    some = [task.examples[i] for i in drawn.sample(range(n), min(n, task.num_fewshot + 4))]
+    return [shot for shot in some if shot != asked][: task.num_fewshot]
+
+
+def prompt(task: Task, index: int, tokenizer: Tokenizer, max_seq_len: int) -> Prompt:
+    """Question `index` in tokens, within max_seq_len inputs.
+
+    Shots go first, whole, from the left; then the beginning of the question's own context, never
+    <|bos|> nor the continuation. Only a continuation that is too long by itself loses its end.
+    """
+    example, shots = task.examples[index], draw_shots(task, index)
+    limit = max_seq_len + 1  # the last token is a target only
+
+    def encode(n_shots: int) -> list[Span]:
+        kept = shots[len(shots) - n_shots :]
+        before = "".join(_join(task, shot.options[shot.gold]) + "\n\n" for shot in kept)
+        return _spans(task, before, example, tokenizer)
+
+    def length(n_shots: int) -> int:
+        return max(len(span.ids) for span in encode(n_shots))
+
+    # The most shots that fit; more shots are never shorter.
+    n_shots = bisect_right(range(1, len(shots) + 1), limit, key=length)
+    spans = encode(n_shots)
+    cropped = max(len(span.ids) for span in spans) > limit
+    too_long = False
+    if cropped:
+        longest = max(len(span.ids) - span.start for span in spans)
+        room = limit - 1 - longest  # for the context, <|bos|> apart; the same in every option
+        too_long = room < 0
+        spans = [_crop(span, max(room, 0), limit) for span in spans]
+    return Prompt(spans, n_shots < len(shots), cropped, too_long)
+
+
+def _join(task: Task, option: tuple[str, str]) -> str:
+    context, continuation = option
+    return f"{context}{task.delimiter}{continuation}"
+
+
+def _spans(task: Task, before: str, example: Example, tokenizer: Tokenizer) -> list[Span]:
+    """Tokenized whole, since a tokenizer may join the end of a context with what follows.
+
+    Where the continuation begins is therefore found by comparing tokens.
+    """
+    options = [
+        [tokenizer.bos, *tokenizer.encode(before + _join(task, option))]
+        for option in example.options
+    ]
+    # Where one option is the beginning of another, at least its last token is left to be judged.
+    most = min(len(ids) for ids in options) - 1
+    if task.kind == "schema":
+        common = min(common_prefix([ids[::-1] for ids in options]), most)
+        return [Span(ids, len(ids) - common) for ids in options]
+    if task.kind == "multiple_choice":
+        compared = options
+    else:
+        text = before + example.options[0][0] + task.delimiter
+        compared = [options[0], [tokenizer.bos, *tokenizer.encode(text.rstrip())]]
+    start = min(common_prefix(compared), most)
+    return [Span(ids, start) for ids in options]
+
+
+def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """How many items all the sequences begin with.
+
+    >>> common_prefix([[1, 2, 3], [1, 2, 4, 5]]), common_prefix([[1], [2]])
+    (2, 0)
+    """
+    for n, items in enumerate(zip(*sequences, strict=False)):
+        if len(set(items)) > 1:
+            return n
+    return min(len(sequence) for sequence in sequences)
+
+
+def _crop(span: Span, room: int, limit: int) -> Span:
+    bos, context, rest = span.ids[:1], span.ids[1 : span.start], span.ids[span.start :]
+    kept = context[max(len(context) - room, 0) :]
+    return Span((bos + kept + rest)[:limit], 1 + len(kept))
+
+
+# --- asking the model ----------------------------------------------------------------------------
+
+
+class Judged(NamedTuple):
+    """How a model takes a continuation: mean loss in nats a token; whether it would say it."""
+
+    loss: float
+    greedy: bool
+
+
+@torch.inference_mode()
+def judge(model: GPT, spans: Sequence[Span], tokens_at_once: int) -> list[Judged]:
+    """Judge every span. Logits are made for the continuations only, and in chunks.
+
+    Spans with the same input (one-token choices) share a row; rows of about one length share a
+    forward pass of at most tokens_at_once tokens (or one row).
+    """
+    sharing: dict[tuple[int, ...], list[int]] = {}
+    for i, span in enumerate(spans):
+        sharing.setdefault(tuple(span.ids[:-1]), []).append(i)
+    judged: dict[int, Judged] = {}
+    for rows in _batches(list(sharing), tokens_at_once):
+        members = [(row, i) for row, ids in enumerate(rows) for i in sharing[ids]]
+        sizes = [len(spans[i].ids) - spans[i].start for _, i in members]
+        losses, firsts = _losses(model, rows, [(row, spans[i]) for row, i in members])
+        pieces = zip(members, losses.split(sizes), firsts.split(sizes), strict=True)
+        for (_, i), loss, first in pieces:
+            judged[i] = Judged(loss.mean().item(), bool(first.all()))
+    return [judged[i] for i in range(len(spans))]
+
+
+def _batches(rows: list[tuple[int, ...]], tokens: int) -> Iterator[list[tuple[int, ...]]]:
+    """Rows in batches that, padded to their longest, have at most so many tokens."""
+    batch: list[tuple[int, ...]] = []
+    for row in sorted(rows, key=len):
+        if batch and (len(batch) + 1) * len(row) > tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _losses(
+    model: GPT, rows: list[tuple[int, ...]], members: list[tuple[int, Span]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss (nats) at each token of the continuations, and whether it is the most likely: (N,)."""
+    device = model.wte.weight.device
+    longest = len(rows[-1])
+    # Padding on the right is never seen: attention looks to the left only.
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
+    at = [row * longest + t - 1 for row, span in members for t in range(span.start, len(span.ids))]
+    targets = [i for _, span in members for i in span.ids[span.start :]]
+    x = model.hidden(ids).flatten(0, 1)[torch.tensor(at, device=device)]  # (N, C)
+    wanted = torch.tensor(targets, device=device)
+    chunk = max(1, CHUNK_FLOATS[device.type] // model.config.vocab_size)
+    losses, firsts = [], []
+    for some, right in zip(x.split(chunk), wanted.split(chunk), strict=True):
+        logits = model.logits(some)  # (chunk, V)
+        losses.append(F.cross_entropy(logits, right, reduction="none"))
+        firsts.append(logits.argmax(dim=-1) == right)
+    return torch.cat(losses).cpu(), torch.cat(firsts).cpu()
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+def is_right(task: Task, example: Example, prompt: Prompt, judged: Sequence[Judged]) -> bool:
+    """Whether the answer is the right one. A continuation that was cut is never said exactly."""
+    if task.kind == "language_modeling":
+        return judged[0].greedy and not prompt.too_long
+    return min(range(len(judged)), key=lambda i: judged[i].loss) == example.gold
+
+
+def evaluate_task(
+    model: GPT,
+    tokenizer: Tokenizer,
+    task: Task,
+    max_problems: int | None = None,
+    max_seconds: float | None = None,
+    progress: Callable[[int, int], None] = lambda asked, of: None,
+) -> TaskScore:
+    """Ask a task's questions in a shuffled order, always the same one, or the first max_problems.
+
+    max_seconds: stop where the next questions would, at the speed so far, take longer than that.
+    One question is always asked. progress gets the questions asked and those there are.
+    """
+    started = time.monotonic()
+    order = list(range(len(task.examples)))
+    random.Random(f"{task.label} order").shuffle(order)
+    order = order[:max_problems]
+    at_once = TOKENS_AT_ONCE[model.wte.weight.device.type]
+    right, tokens, prompts = 0, 0, []
+    pending: list[tuple[int, Prompt]] = []
+    for n, index in enumerate(order, 1):
+        pending.append((index, prompt(task, index, tokenizer, model.config.max_seq_len)))
+        waiting = sum(len(span.ids) for _, found in pending for span in found.spans)
+        limit = 2 * at_once
+        if max_seconds is not None:
+            elapsed = time.monotonic() - started
+            if prompts and waiting > tokens / elapsed * (max_seconds - elapsed):
+                break
+            # The first question alone, to know the speed; then no more than half of what is left.
+            limit = min(limit, tokens / elapsed * (max_seconds - elapsed) / 2) if prompts else 0
+        if waiting < limit and n < len(order):
+            continue
+        judged = iter(judge(model, [s for _, found in pending for s in found.spans], at_once))
+        for i, found in pending:
+            answers = [next(judged) for _ in found.spans]
+            right += is_right(task, task.examples[i], found, answers)
+            prompts.append(found)
+        tokens += waiting
+        pending = []
+        progress(len(prompts), len(order))
+    return TaskScore(
+        task.label,
+        right,
+        len(prompts),
+        task.baseline,
+        sum(found.shots_dropped for found in prompts),
+        sum(found.cropped for found in prompts),
+        sum(found.too_long for found in prompts),
+        time.monotonic() - started,
+    )
+
+
+def evaluate(
+    model: GPT,
+    tokenizer: Tokenizer,
+    tasks: Sequence[Task],
+    max_problems: int | None = None,
+    max_seconds: float | None = None,
+    progress: Callable[[Task, int, int], None] = lambda task, asked, of: None,
+) -> Iterator[TaskScore]:
+    """The score of every task that is not missing, as it comes.
+
+    max_seconds is for all of them: each gets an equal share of what is left when it begins.
+    """
+    present = [task for task in tasks if not task.missing]
+    end = None if max_seconds is None else time.monotonic() + max_seconds
+    for done, task in enumerate(present):
+        left = None if end is None else max(0.0, end - time.monotonic()) / (len(present) - done)
+
+        def on_progress(asked: int, of: int, task: Task = task) -> None:
+            progress(task, asked, of)
+
+        yield evaluate_task(model, tokenizer, task, max_problems, left, on_progress)

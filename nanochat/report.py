@@ -1,0 +1,356 @@
+"""The report of a run: what came out, in words first, then every figure, with plots.
+
+Reads plans, checkpoints' state and metrics; trains and measures nothing. It can be written at any
+time, of a run that is finished or of one that was interrupted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nanochat.system import storage
+from nanochat.system.cli import UserError
+from nanochat.system.log import duration, say
+from nanochat.training import runs
+from nanochat.training.runs import SMOKE_TEST_TOKENS, STAGES, TRAINED
+
+NAMES = {"base": "base training", "mid": "midtraining", "sft": "SFT"}
+# Share of held-out questions answered, at least -> what that means, in words.
+VERDICTS = (
+    (0.85, "It answers nearly all simple questions about its small world."),
+    (0.6, "It answers most simple questions about its small world, and gets others wrong."),
+    (0.3, "It answers some simple questions, and guesses at the rest."),
+    (0.0, "It mostly guesses. Longer training helps: TIME_BUDGET=20m bash dev/runcpu.sh"),
+)
+OTHER_FIGURES = ("mean", "repetition")  # of chat_eval; the rest are kinds and tasks
+
+
+def write(tag: str, copy: Path | None = None) -> Path:
+    """Write report/report.md and its plots; returns its path. `copy` gets the text, too."""
+    folder = storage.ensure_folder(storage.base_dir() / "report")
+    plots = draw(tag, folder)
+    text = "\n".join(lines(tag, plots))
+    storage.write_text(folder / "report.md", text)
+    if copy is not None:
+        storage.write_text(copy, text.replace("](", f"]({folder}/"))
+    return folder / "report.md"
+
+
+def lines(tag: str, plots: dict[str, str]) -> Iterator[str]:
+    """The report, line by line; plots: file names by what they show."""
+    yield f"# nanochat {tag}"
+    yield ""
+    yield from verdict(tag)
+    yield from _plan_and_machine(tag)
+    yield from _stages(tag, plots)
+    yield from _samples(tag)
+    yield from _base_figures(tag)
+    yield from _chat_figures(tag, plots)
+    yield from _time(tag)
+
+
+# ---- in words ------------------------------------------------------------------------------------
+
+
+def verdict(tag: str) -> Iterator[str]:
+    """The first lines: whether the model is any good, and whether it is finished at all."""
+    unfinished = [s for s in TRAINED if not runs.is_finished(s, tag)]
+    if unfinished:
+        last = runs.last_checkpoint(unfinished[0], tag)
+        where = f"at step {last.step} of {last.state['num_iterations']}" if last else "not begun"
+        yield f"**This run is not finished**: {unfinished[0].title}, {where}."
+        yield f"It goes on with `MODEL_TAG={tag} bash dev/continue_training.sh`."
+        yield ""
+    tokens = _tokens(tag)
+    read = f"It has read {tokens / 1e6:.1f} M tokens."
+    if tokens < SMOKE_TEST_TOKENS:
+        read += " That is a smoke test: everything works, and the model has seen next to nothing."
+    found = runs.measured("chat_eval", tag)
+    if found is None:
+        yield f"{read} Nobody has asked it anything yet."
+    else:
+        yield f"**It answered {found['mean']:.0%} of questions that it had not seen before.**"
+        yield next(words for least, words in VERDICTS if found["mean"] >= least)
+        if found.get("repetition", 0) > 0.05:
+            yield f"It repeats itself in {found['repetition']:.0%} of its answers."
+        yield f"{read} Outside of what it read it knows nothing, whatever it says."
+    yield ""
+
+
+def _tokens(tag: str) -> int:
+    found = (runs.last_checkpoint(stage, tag) for stage in TRAINED)
+    return sum(checkpoint.state["tokens"] for checkpoint in found if checkpoint)
+
+
+def _plan_and_machine(tag: str) -> Iterator[str]:
+    states = [c.state for s in TRAINED if (c := runs.last_checkpoint(s, tag))]
+    yield "## Machine and plan"
+    yield ""
+    if states:
+        choices = states[-1]["choices"]
+        yield f"- machine: {states[-1]['machine']}, {os.cpu_count()} cores"
+        yield (
+            f"- torch {choices['torch']} on {choices['device']}, {choices['dtype']}, "
+            f"{'compiled' if choices['compile'] else 'not compiled'}, {choices['threads']} threads"
+        )
+        yield f"- code: {states[-1]['git_commit'] or 'no git commit'}"
+    if runs.plan_path(tag).exists():
+        variables = runs.read_plan(tag)["variables"]
+        shown = ("driver", "data", "data_shards", "time_budget_s", "memory_gb")
+        for name in shown:
+            if variables.get(name) is not None:
+                yield f"- {name}: {variables[name]}"
+    if states:
+        model, batch = states[0]["model"], states[0]["batch"]
+        yield (
+            f"- model: depth {model['depth']}, vocabulary {model['vocab_size']:,}, "
+            f"context {model['max_seq_len']}, {_parameters(tag):,} parameters"
+        )
+        yield f"- batch: {batch['device_batch_size']} rows, {batch['total_batch_size']:,} tokens"
+    yield ""
+
+
+def _parameters(tag: str) -> int:
+    found = next(c for s in TRAINED if (c := runs.last_checkpoint(s, tag)))
+    return found.model_config().num_params()
+
+
+# ---- figures -------------------------------------------------------------------------------------
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+    yield ""
+
+
+def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
+    rows = []
+    for stage in TRAINED:
+        name = stage.checkpoint or ""
+        records = runs.metrics_of(name, tag)
+        steps = [r for r in records if "loss" in r]
+        if not steps:
+            continue
+        evals = [r["eval"] for r in records if r.get("eval")]
+        held_out = (f"{key} {value:.4f}" for key, value in (evals[-1] if evals else {}).items())
+        rows.append(
+            (
+                NAMES[name],
+                f"{steps[-1]['step']:,} of {steps[-1]['num_iterations']:,}",
+                f"{steps[-1]['tokens']:,}",
+                duration(sum(r["step_s"] for r in steps)),
+                f"{statistics.median(r['tokens_per_s'] for r in steps):,.0f}",
+                f"{statistics.mean(r['loss'] for r in steps[-10:]):.3f}",
+                ", ".join(held_out) or "not measured",
+                f"{max(r['memory_bytes'] for r in steps) / 1e9:.1f} GB",
+            )
+        )
+    if not rows:
+        return
+    yield "## Training"
+    yield ""
+    head = ("stage", "updates", "tokens", "time", "tokens/s", "loss", "held out", "memory")
+    yield from _table(head, rows)
+    if "loss" in plots:
+        yield f"![loss by update]({plots['loss']})"
+        yield ""
+
+
+def _samples(tag: str) -> Iterator[str]:
+    found = [
+        (NAMES[stage.checkpoint or ""], record["samples"])
+        for stage in TRAINED
+        for record in runs.metrics_of(stage.checkpoint or "", tag)[-1:]
+        if record.get("samples")
+    ]
+    if not found:
+        return
+    yield "## What it says, unpicked"
+    yield ""
+    for name, samples in found:
+        yield f"After {name}:"
+        yield ""
+        for prompt, answer in samples:
+            yield f"- {_plain(prompt)} → {_plain(answer)}"
+        yield ""
+
+
+def _plain(text: str) -> str:
+    """A model's text on one line, without any meaning in Markdown or HTML."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|#!" else c for c in " ".join(text.split()))
+    return escaped or "(nothing)"
+
+
+def _base_figures(tag: str) -> Iterator[str]:
+    found = runs.measured("base_eval", tag)
+    if found is None:
+        return
+    yield "## The base model"
+    yield ""
+    for name in ("train_bpb", "val_bpb"):
+        if name in found:
+            yield f"- {name.removesuffix('_bpb')}: {found[name]:.4f} bits per byte"
+    core = {k.removeprefix("core/"): v for k, v in found.items() if k.startswith("core/")}
+    if "core" in found:
+        n = int(found.get("core_tasks", len(core)))
+        name = "CORE" if n == 22 else f"CORE ({n} of 22)"
+        yield f"- {name}: {found['core']:.4f} (0 is guessing, 1 is perfect)"
+    yield ""
+    if core:
+        rows = [(name, f"{value:.3f}") for name, value in sorted(core.items())]
+        yield from _table(("task", "centered"), rows)
+
+
+def _chat_figures(tag: str, plots: dict[str, str]) -> Iterator[str]:
+    found = runs.measured("chat_eval", tag)
+    if found is None:
+        return
+    kinds = {k: v for k, v in found.items() if k not in OTHER_FIGURES}
+    yield "## Questions that it had not seen"
+    yield ""
+    yield f"Mean over kinds {found['mean']:.1%}; answers that repeat themselves "
+    yield f"(a 4-gram twice): {found['repetition']:.1%}."
+    yield ""
+    if "kinds" in plots:
+        yield f"![right answers by kind]({plots['kinds']})"
+        yield ""
+    rows = [(name.replace("_", " "), f"{value:.0%}") for name, value in _sorted(kinds)]
+    yield from _table(("kind", "right"), rows)
+
+
+def _sorted(shares: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _time(tag: str) -> Iterator[str]:
+    if not runs.plan_path(tag).exists():
+        return
+    stretches = [w for w in runs.worked(tag) if w.stage != "report"]
+    if not stretches:
+        return
+    titles = {stage.name: stage.title for stage in STAGES}
+    yield "## Time"
+    yield ""
+    rows = [
+        (
+            titles[work.stage],
+            time.strftime("%d %b %H:%M", time.localtime(work.started)),
+            duration(work.ended - work.started),
+        )
+        for work in stretches
+    ]
+    total = sum(work.ended - work.started for work in stretches)
+    yield from _table(("stage", "began", "took"), [*rows, ("all", "", duration(total))])
+    breaks = [
+        (before, after)
+        for before, after in itertools.pairwise(stretches)
+        if before.session != after.session
+    ]
+    for before, after in breaks:
+        yield (
+            f"Interrupted in {titles[before.stage]}; continued "
+            f"{duration(after.started - before.ended)} later."
+        )
+    if not breaks:
+        yield "Nothing interrupted it."
+    yield ""
+
+
+# ---- plots ---------------------------------------------------------------------------------------
+
+
+def draw(tag: str, folder: Path) -> dict[str, str]:
+    """Draw what there is to draw; file names by what they show. Without matplotlib: nothing."""
+    # Its caches stay with ours; an unset one would go to the home folder.
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / ".matplotlib"))
+    try:
+        import matplotlib
+    except ImportError:
+        say("matplotlib is not installed, so the report has no plots")
+        return {}
+    matplotlib.use("svg")
+    plots = {}
+    if losses := _losses(tag):
+        plots["loss"] = f"{tag}_loss.svg"
+        _draw_losses(losses, folder / plots["loss"])
+    found = runs.measured("chat_eval", tag)
+    if kinds := {k: v for k, v in (found or {}).items() if k not in OTHER_FIGURES}:
+        plots["kinds"] = f"{tag}_kinds.svg"
+        _draw_kinds(_sorted(kinds), folder / plots["kinds"])
+    shutil.rmtree(folder / ".matplotlib", ignore_errors=True)
+    return plots
+
+
+def _losses(tag: str) -> dict[str, list[dict[str, Any]]]:
+    found = {}
+    for stage in TRAINED:
+        name = stage.checkpoint or ""
+        records = [r for r in runs.metrics_of(name, tag) if "loss" in r]
+        if records:
+            found[NAMES[name]] = records
+    return found
+
+
+def _draw_losses(losses: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(losses), figsize=(3.6 * len(losses), 2.8), squeeze=False, layout="constrained"
+    )
+    for axis, (name, records) in zip(axes[0], losses.items(), strict=True):
+        steps, values = [r["step"] for r in records], [r["loss"] for r in records]
+        axis.plot(steps, values, color="#9db8d9", linewidth=0.8)
+        axis.plot(steps, _smoothed(values), color="#1f4e8c", linewidth=1.6)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("updates", fontsize=9)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("loss, nats a token", fontsize=9)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _smoothed(values: list[float]) -> list[float]:
+    """Mean of the last twentieth of the run up to each value.
+
+    >>> _smoothed([4.0, 2.0])
+    [4.0, 2.0]
+    """
+    width = max(1, len(values) // 20)
+    windows = (values[max(0, i + 1 - width) : i + 1] for i in range(len(values)))
+    return [statistics.fmean(window) for window in windows]
+
+
+def _draw_kinds(kinds: list[tuple[str, float]], path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.5, 0.6 + 0.22 * len(kinds)), layout="constrained")
+    names = [name.replace("_", " ") for name, _ in reversed(kinds)]
+    axis.barh(names, [100 * share for _, share in reversed(kinds)], color="#1f4e8c", height=0.7)
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("right answers to questions not seen before, %", fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.grid(axis="x", alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def newest_tag() -> str:
+    """The tag of the newest model or plan. Raises UserError where there is none."""
+    from nanochat.training import checkpoint_manager as checkpoints
+
+    found = [c for stage in ("base", "mid", "sft") for c in checkpoints.find_all(stage)]
+    if found:
+        return max(found, key=lambda c: c.state["time"]).tag
+    raise UserError(f"nothing to report in {storage.base_dir()} yet: start with bash dev/runcpu.sh")

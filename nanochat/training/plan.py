@@ -1,0 +1,269 @@
+"""The plan of a whole run: what a driver's defaults and the user's variables come to.
+
+Resolved once, shown, and kept; continue_training.sh takes everything from it. No torch in here, so
+that a plan appears at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nanochat.data import dataset, fineweb
+from nanochat.gpt_config import GPTConfig
+from nanochat.system import storage
+from nanochat.system.cli import UserError
+from nanochat.system.log import say
+from nanochat.system.memory_profile import BatchSizes, batch_sizes
+from nanochat.training import checkpoint_manager as checkpoints
+from nanochat.training import runs
+from nanochat.training.runs import TRAINED
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
+TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
+TIME_SHARES = {"base_train": 45, "mid_train": 20, "chat_sft": 35}  # of a time budget
+# What is measured in a run is bounded, since whole suites take hours on a laptop: questions of each
+# kind or task, seconds, and with a time budget the share of it that those seconds may be.
+CORE_PROBLEMS, CORE_SECONDS, CORE_SHARE = 20, 60, 0.02
+CHAT_PROBLEMS, CHAT_SECONDS, CHAT_SHARE = 20, 120, 0.04
+SHARD_MB = {"tinyworld": 2.0, "fineweb": fineweb.SHARD_MB}
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """What a driver passes on: its defaults and the user's variables; None means "derive it"."""
+
+    driver: str = "runcpu"
+    """name of the driver, without .sh"""
+    depth: int | None = None
+    base_iterations: int | None = None
+    mid_iterations: int | None = None
+    sft_iterations: int | None = None
+    data_shards: int | None = None
+    data: str | None = None
+    memory_gb: int | None = None
+    device_batch_size: int | None = None
+    total_batch_size: int | None = None
+    eval_tokens: int | None = None
+    split_tokens: int | None = None
+    max_seq_len: int | None = None
+    vocab_size: int | None = None
+    model_tag: str | None = None
+    time_budget_s: int | None = None
+    wandb_run: str | None = None
+    tokenizer_max_chars: int | None = None
+    fresh: bool = False
+    """start anew beside an unfinished run"""
+    dry_run: bool = False
+    """print the plan, write nothing"""
+    log_file: Path | None = None
+    """append everything that is said to this file, too"""
+
+
+def resolve(config: PlanConfig) -> PlanConfig:
+    """Fill in what neither the driver nor the user said."""
+    shards = config.data_shards or 4
+    data, note = dataset.decide(config.data or "tinyworld", shards)
+    if note:
+        say(note)
+    timed = config.time_budget_s is not None
+    return replace(
+        config,
+        depth=config.depth or 4,
+        base_iterations=config.base_iterations or (None if timed else 50),
+        mid_iterations=config.mid_iterations or (None if timed else 100),
+        sft_iterations=config.sft_iterations or (None if timed else 100),
+        data_shards=shards,
+        data=data,
+        memory_gb=config.memory_gb or 16,
+        max_seq_len=config.max_seq_len or 256,
+        vocab_size=config.vocab_size or dataset.default_vocab_size(data),
+        tokenizer_max_chars=config.tokenizer_max_chars or 500_000_000,
+    )
+
+
+def batch_of(config: PlanConfig) -> BatchSizes:
+    """The table's batch; with a time budget the one that learns most, unless the user gave one."""
+    device, total = config.device_batch_size, config.total_batch_size
+    if config.time_budget_s is not None and device is None and total is None:
+        length = config.max_seq_len or 0
+        device = max(1, min(TIMED_TOKENS // length, (config.memory_gb or 0) // 2))
+        total = max(1, round(TIMED_TOKENS / (device * length))) * device * length
+    return batch_sizes(
+        config.memory_gb or 0,
+        config.max_seq_len or 0,
+        device,
+        total,
+        config.eval_tokens,
+        config.split_tokens,
+    )
+
+
+def choose_tag(config: PlanConfig) -> tuple[str, list[str]]:
+    """(tag, lines to say). Nothing is overwritten: a finished d4 makes it d4-2.
+
+    Raises UserError where an unfinished one stands, with how to continue and how to start anew.
+    """
+    wanted = checkpoints.check_tag(config.model_tag or f"d{config.depth}")
+    names = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, 10_000))
+    for tag in names:
+        if not runs.exists(tag):
+            note = f"{wanted} is there already: this run trains {tag}" if tag != wanted else ""
+            return tag, [note] if note else []
+        if config.model_tag is not None and runs.is_trained(tag):
+            raise UserError(
+                f"MODEL_TAG={tag}: that model is finished, and nothing is overwritten; "
+                "choose another name"
+            )
+        if not runs.is_trained(tag) and not config.fresh:
+            raise UserError(
+                f"{tag} is unfinished: continue it with bash dev/continue_training.sh, "
+                f"or start anew beside it with FRESH=1"
+            )
+    raise AssertionError("ten thousand models of one name")
+
+
+def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
+    """The plan as (name, value) pairs for a person; a program may read them too."""
+    model = GPTConfig(config.depth or 0, config.vocab_size or 0, config.max_seq_len or 0)
+    length, rows = model.max_seq_len, batch.device_batch_size
+    iterations = (config.base_iterations, config.mid_iterations, config.sft_iterations)
+    lines = [
+        ("data", dataset.in_words(config.data or "", config.data_shards or 0)),
+        ("model_tag", str(config.model_tag)),
+        ("depth", str(model.depth)),
+        ("vocab_size", f"{model.vocab_size:,}"),
+        ("parameters", f"{model.num_params():,}"),
+        (
+            "batch",
+            f"{rows} rows x {length} tokens x {batch.grad_accum(length)} micro-batches = "
+            f"{batch.total_batch_size:,} tokens a step",
+        ),
+        ("eval_tokens", f"{batch.eval_tokens:,}"),
+        ("split_tokens", f"{batch.split_tokens:,}"),
+    ]
+    for stage, n in zip(TRAINED, iterations, strict=True):
+        if n is None:
+            share = f"{TIME_SHARES[stage.name]} % of the time"
+            lines.append((stage.name, f"as many iterations as fit into {share}"))
+        else:
+            tokens = n * batch.total_batch_size
+            lines.append((stage.name, f"{n:,} iterations, {tokens:,} tokens"))
+    if config.time_budget_s is not None:
+        minutes = f"{config.time_budget_s / 60:.3g}, the time budget"
+    else:
+        steps = sum(n or 0 for n in iterations)
+        seconds = steps * _step_seconds(model, batch.total_batch_size)
+        minutes = f"about {max(1, round(seconds / 60))} to train, on the CPU of this machine"
+    lines += [
+        ("minutes", minutes),
+        ("memory_gb", f"about {model.training_bytes(rows) / 1e9 + 0.5:.1f} of {config.memory_gb}"),
+        ("disk_gb", f"about {_disk_bytes(model, config) / 1e9:.1f}; free: {_free_gb():.0f}"),
+        ("base_dir", str(storage.base_dir())),
+    ]
+    return lines
+
+
+def _step_seconds(model: GPTConfig, tokens: int) -> float:
+    """Estimate of an update from the speed of a matmul, taken now (a quarter of a second)."""
+    import numpy as np
+
+    n = 1024
+    a = np.ones((n, n), dtype=np.float32)
+    a @ a
+    started, rounds = time.monotonic(), 0
+    while time.monotonic() - started < 0.2:
+        a @ a
+        rounds += 1
+    flops_a_second = rounds * 2 * n**3 / (time.monotonic() - started)
+    width = model.n_embd
+    # Newton-Schulz, five rounds: 4 square matrices and 2 of four times the size, a layer.
+    newton_schulz = 5 * model.depth * width**3 * (4 * 6 + 2 * (4 * 4 + 2))
+    flops = model.flops_per_token() * tokens + newton_schulz
+    return flops / (TRAINING_SHARE_OF_PEAK * flops_a_second)
+
+
+def _disk_bytes(model: GPTConfig, config: PlanConfig) -> float:
+    shards = (config.data_shards or 0) * SHARD_MB.get(config.data or "", 0.0) * 1e6
+    checkpoint = 4 * model.num_params() * 2.5  # weights, and one or two moments of each
+    return shards + len(TRAINED) * checkpoints.KEPT_STEPS * checkpoint
+
+
+def _free_gb() -> float:
+    folder = storage.base_dir()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 1e9
+
+
+def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
+    """The command line of every stage, as a user could type it."""
+    tag = f"--model_tag={config.model_tag}"
+    data = f"--data={config.data}"
+    shards = f"--data_shards={config.data_shards}"
+    training = [
+        tag,
+        data,
+        f"--device_batch_size={batch.device_batch_size}",
+        f"--total_batch_size={batch.total_batch_size}",
+        f"--max_seq_len={config.max_seq_len}",
+        f"--eval_tokens={batch.eval_tokens}",
+        f"--memory_gb={config.memory_gb}",
+    ]
+    if config.wandb_run:
+        training.append(f"--wandb_run={config.wandb_run}")
+    return {
+        "data": [data, f"--num_shards={_shards_first(config)}"],
+        "tokenizer": [
+            data,
+            shards,
+            f"--vocab_size={config.vocab_size}",
+            f"--max_chars={config.tokenizer_max_chars}",
+        ],
+        "base_train": [
+            f"--depth={config.depth}",
+            shards,
+            *_iterations(config.base_iterations),
+            *training,
+        ],
+        "base_eval": [
+            tag,
+            f"--device_batch_size={batch.device_batch_size}",
+            f"--split_tokens={batch.split_tokens}",
+            f"--max_problems={CORE_PROBLEMS}",
+            f"--max_seconds={_bound_s(config, CORE_SECONDS, CORE_SHARE)}",
+        ],
+        "mid_train": [*_iterations(config.mid_iterations), *training],
+        "chat_sft": [*_iterations(config.sft_iterations), *training],
+        "chat_eval": [
+            tag,
+            "--source=sft",
+            f"--max_problems={CHAT_PROBLEMS}",
+            f"--max_seconds={_bound_s(config, CHAT_SECONDS, CHAT_SHARE)}",
+        ],
+        "report": [tag, *_copy(config)],
+    }
+
+
+def _shards_first(config: PlanConfig) -> int:
+    """Shards that must be there before anything trains; fineweb's others come meanwhile."""
+    shards = config.data_shards or 0
+    return min(shards, fineweb.FIRST_SHARDS) if config.data == "fineweb" else shards
+
+
+def _bound_s(config: PlanConfig, most: int, share: float) -> int:
+    budget = config.time_budget_s
+    return most if budget is None else max(8, min(most, round(share * budget)))
+
+
+def _copy(config: PlanConfig) -> list[str]:
+    """The overnight run leaves its report where one looks in the morning."""
+    overnight = config.driver == "runmac_overnight"
+    return [f"--copy={ROOT / 'report_overnight.md'}"] if overnight else []
+
+
+def _iterations(n: int | None) -> list[str]:
+    return [] if n is None else [f"--num_iterations={n}"]

@@ -1,0 +1,157 @@
+"""What there is of each run: its plan, what is finished, what was measured, when it worked.
+
+A run is a tag. Its plan is pipeline/<tag>.json, where every stage also notes when it began.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanochat.system import storage
+from nanochat.system.cli import UserError
+from nanochat.training import checkpoint_manager as checkpoints
+
+SMOKE_TEST_TOKENS = 1_000_000  # a model that has read less mostly guesses
+
+
+class Stage(NamedTuple):
+    """One line of a run: its name in the drivers, in words, and its script."""
+
+    name: str
+    title: str
+    script: str
+    checkpoint: str | None = None  # the checkpoint stage that it trains
+
+
+STAGES = (
+    Stage("data", "text", "scripts.data"),
+    Stage("tokenizer", "tokenizer", "scripts.tokenizer"),
+    Stage("base_train", "base training", "scripts.base_train", "base"),
+    Stage("base_eval", "measuring the base model", "scripts.base_eval"),
+    Stage("mid_train", "midtraining", "scripts.mid_train", "mid"),
+    Stage("chat_sft", "SFT", "scripts.chat_sft", "sft"),
+    Stage("chat_eval", "questions to the model", "scripts.chat_eval"),
+    Stage("report", "report", "scripts.report"),
+)
+MEASURED = {"base_eval": "base_eval", "chat_eval": "chat_eval_sft"}  # stage -> metrics file
+TRAINED = tuple(stage for stage in STAGES if stage.checkpoint)
+STATUS_NAMES = {"base": "Base model", "mid": "Midtraining", "sft": "SFT"}
+
+
+class Worked(NamedTuple):
+    """A stretch of one stage's work, in Unix seconds; `ended` is its last sign of life."""
+
+    stage: str
+    started: float
+    ended: float
+    session: str  # one run of a driver
+
+
+def plan_path(tag: str) -> Path:
+    """Where the plan of a tag is."""
+    return storage.base_dir() / "pipeline" / f"{checkpoints.check_tag(tag)}.json"
+
+
+def read_plan(tag: str) -> dict[str, Any]:
+    """The plan of a tag. Raises UserError where there is none."""
+    path = plan_path(tag)
+    if not path.exists():
+        raise UserError(f"no run named {tag} in {path.parent}: start one with bash dev/runcpu.sh")
+    return storage.read_json(path)
+
+
+def newest_tag() -> str:
+    """The tag of the newest plan. Raises UserError where there is none."""
+    plans = [
+        (storage.read_json(path)["time"], path.stem)
+        for path in (storage.base_dir() / "pipeline").glob("*.json")
+    ]
+    if not plans:
+        raise UserError(
+            f"nothing to continue in {storage.base_dir()}: start with bash dev/runcpu.sh"
+        )
+    return max(plans)[1]
+
+
+def last_checkpoint(stage: Stage, tag: str) -> checkpoints.Checkpoint | None:
+    """The newest checkpoint of a training stage, if there is one."""
+    found = checkpoints.find_all(stage.checkpoint or "", tag)
+    return found[-1] if found else None
+
+
+def exists(tag: str) -> bool:
+    """Whether anything of this tag is there."""
+    return plan_path(tag).exists() or any(last_checkpoint(s, tag) for s in TRAINED)
+
+
+def is_finished(stage: Stage, tag: str) -> bool:
+    """Whether nothing is left to do in a stage of this tag."""
+    if stage.checkpoint:
+        last = last_checkpoint(stage, tag)
+        return last is not None and bool(last.state["finished"])
+    if stage.name in MEASURED:
+        return measured(stage.name, tag) is not None
+    if stage.name == "report":
+        return False
+    # Text and tokenizer are made again until there is a base model: both are quick or do nothing,
+    # and another run may have left another tokenizer behind.
+    return last_checkpoint(TRAINED[0], tag) is not None
+
+
+def is_trained(tag: str) -> bool:
+    """Whether base, mid and SFT are finished."""
+    return all(is_finished(stage, tag) for stage in TRAINED)
+
+
+def metrics_of(name: str, tag: str) -> list[dict[str, Any]]:
+    """The records of metrics/<name>_<tag>.jsonl; a line that a power cut damaged is left out."""
+    path = storage.base_dir() / "metrics" / f"{name}_{tag}.jsonl"
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def measured(stage: str, tag: str) -> dict[str, float] | None:
+    """What a stage that only measures found."""
+    records = metrics_of(MEASURED[stage], tag)
+    return records[-1]["eval"] if records else None
+
+
+def note_start(tag: str, stage: str, session: str) -> None:
+    """Keep in the plan that a stage begins now."""
+    whole = read_plan(tag)
+    whole.setdefault("started", []).append([round(time.time(), 3), stage, session])
+    storage.write_json(plan_path(tag), whole)
+
+
+def worked(tag: str, now: float | None = None) -> list[Worked]:
+    """Every stretch of work on a tag so far; `now` where the last one is still at it.
+
+    A stretch ends where the next stage of its session begins; the last of a session that is over
+    ends with its last line of metrics.
+    """
+    alive = sorted(_times_of_metrics(tag))
+    starts = read_plan(tag).get("started", [])
+    stretches = []
+    for i, (started, stage, session) in enumerate(starts):
+        running = [now, "", session] if now is not None else [math.inf, "", ""]
+        ended, _, followed_in = starts[i + 1] if i + 1 < len(starts) else running
+        if followed_in != session:
+            ended = max((t for t in alive if started <= t < ended), default=started)
+        stretches.append(Worked(stage, started, ended, session))
+    return stretches
+
+
+def _times_of_metrics(tag: str) -> Iterator[float]:
+    for name in ("base", "mid", "sft", *MEASURED.values()):
+        for record in metrics_of(name, tag):
+            yield record["time"]

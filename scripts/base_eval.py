@@ -1,0 +1,199 @@
+"""Examine a base model: CORE, bits per byte, and how it goes on from a few words.
+
+`python -m scripts.base_eval`, or a part of it with --eval bpb,sample.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from nanochat.system import cli
+
+if TYPE_CHECKING:
+    from nanochat.evals.core import Task, TaskScore
+    from nanochat.gpt import GPT
+    from nanochat.tokenizer import Tokenizer
+
+PARTS = ("core", "bpb", "sample")
+BUNDLE = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
+BEGINNINGS = (
+    "The capital of France is",
+    "The opposite of hot is",
+    "If yesterday was Friday, then tomorrow will be",
+    "The planets of the solar system are:",
+    "My favorite color is",
+    "Water is made of",
+    "Once there was a",
+)
+SAMPLE_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Config:
+    """CORE, bits per byte, and samples of a base model."""
+
+    source: Annotated[str, tyro.conf.arg(aliases=["-i"])] = "base"
+    """base, mid or sft"""
+    model_tag: Annotated[str | None, tyro.conf.arg(aliases=["-g"])] = None
+    """which model (default: the newest)"""
+    step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
+    """which step (default: the last)"""
+    eval: str = ",".join(PARTS)
+    """what to do, with commas between: core, bpb, sample"""
+    data: Path | None = None
+    """folder of the CORE tasks (default: evals/core of the model's own data folder, else
+    eval_bundle in NANOCHAT_BASE_DIR)"""
+    max_problems: int | None = None
+    """questions of each CORE task at the most (default: all)"""
+    max_seconds: float | None = None
+    """stop CORE after about so long, every task getting its share (default: never)"""
+    split_tokens: int | None = None
+    """tokens of each split that bits per byte are measured on (default: as in training)"""
+    device_batch_size: int | None = None
+    """rows at once for bits per byte (default: as in training)"""
+    device_type: str | None = None
+    """cuda, mps or cpu (default: the best there is)"""
+    json: bool = False
+    """print one JSON object as the last line"""
+    log_file: Path | None = None
+    """append everything that is said to this file, too"""
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense by name."""
+        if self.source not in ("base", "mid", "sft"):
+            raise ValueError(f"source={self.source}: it must be base, mid or sft")
+        for part in self.parts():
+            if part not in PARTS:
+                raise ValueError(f"eval={self.eval}: {part!r} is not one of {', '.join(PARTS)}")
+        for name in ("max_problems", "split_tokens", "device_batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
+        if self.max_seconds is not None and not 0 < self.max_seconds < float("inf"):
+            raise ValueError(f"max_seconds={self.max_seconds}: it must be a number above 0")
+
+    def parts(self) -> list[str]:
+        """What to do."""
+        return [part.strip() for part in self.eval.split(",")]
+
+
+def main(config: Config) -> None:
+    """Examine, print, keep in metrics/."""
+    from nanochat.evals import bpb
+    from nanochat.system import log
+    from nanochat.system.device import open_device
+    from nanochat.training import checkpoint_manager as checkpoints
+
+    log.keep_in(config.log_file)
+    found = checkpoints.find(config.source, config.model_tag, config.step)
+    saved, parts = found.state, config.parts()
+    # Whatever is wrong with the data is said before anything takes time.
+    tasks = open_tasks(config, saved["config"]["data"]) if "core" in parts else []
+    texts = bpb.splits(saved["config"]["data"]) if "bpb" in parts else {}
+    device = open_device(config.device_type)
+    model, tokenizer = found.model(device), found.tokenizer()
+    scores = ask_tasks(config, model, tokenizer, tasks) if tasks else []
+    rows = config.device_batch_size or saved["batch"]["device_batch_size"]
+    limit = config.split_tokens or saved["batch"]["split_tokens"]
+    losses = bpb.measure(model, tokenizer, texts, rows, limit)
+    if "sample" in parts:
+        show_samples(model, tokenizer)
+    summary = core_summary(scores) | losses
+    if config.source == "base" and summary:
+        metrics = log.Metrics("base_eval", found.tag, 0)
+        centered = {f"core_{score.label}": score.centered for score in scores}
+        metrics.write(step=found.step, eval=summary | centered)
+        metrics.close()
+    if config.json:
+        of_task = {
+            s.label: {"accuracy": s.accuracy, "centered": s.centered, "asked": s.asked}
+            for s in scores
+        }
+        nothing: dict[str, Any] = {"core": None, "core_tasks": 0}
+        result = {"model_tag": found.tag, "step": found.step, **nothing, **summary}
+        print(json.dumps(result | {"tasks": of_task}))
+
+
+def open_tasks(config: Config, trained_on: str) -> list[Task]:
+    """The CORE tasks; none, said in one line, where there are no files and none were named."""
+    from nanochat.evals.core import load_tasks
+    from nanochat.system import log, storage
+
+    bundle = storage.base_dir() / "eval_bundle"
+    beside = Path(trained_on) / "evals" / "core"
+    folder = config.data or next((f for f in (beside, bundle) if f.is_dir()), None)
+    if folder is None:
+        how = f"unpack {BUNDLE} so that {bundle} is there, or give --data FOLDER"
+        if config.parts() == ["core"]:
+            raise cli.UserError(f"there are no CORE tasks: {how}")
+        log.say(f"CORE skipped, its tasks are not there: {how}")
+        return []
+    tasks = load_tasks(folder)
+    if all(task.missing for task in tasks):
+        raise cli.UserError(f"{folder} has none of the 22 CORE tasks' files: fetch them again")
+    return tasks
+
+
+def ask_tasks(
+    config: Config, model: GPT, tokenizer: Tokenizer, tasks: list[Task]
+) -> list[TaskScore]:
+    """Ask the tasks that are there, a line each, then CORE, then what is missing."""
+    from nanochat.evals import core
+    from nanochat.system import log
+
+    lines: dict[str, log.StepLine] = {}
+
+    def progress(task: Task, asked: int, of: int) -> None:
+        line = lines.setdefault(task.label, log.StepLine(of))
+        line.show(min(asked, of - 1), f"{task.label} | {asked:,} of {of:,}")
+
+    scores = []
+    for score in core.evaluate(
+        model, tokenizer, tasks, config.max_problems, config.max_seconds, progress
+    ):
+        scores.append(score)
+        overflow = f" | {score.overflow()}" if score.overflow() else ""
+        line = lines[score.label]
+        line.show(
+            line.total,
+            f"{score.label:32} accuracy {score.accuracy:6.1%} | centered {score.centered:7.4f} | "
+            f"{score.asked:5,} asked | {score.seconds:5.1f} s{overflow}",
+        )
+        line.close()
+    for task in tasks:
+        if task.missing:
+            log.say(f"{task.label:32} missing: {task.missing}")
+    asked = sum(score.asked for score in scores)
+    log.say(f"{core.name(len(scores))}: {core.mean_centered(scores):.4f} ({asked:,} questions)")
+    return scores
+
+
+def core_summary(scores: list[TaskScore]) -> dict[str, float]:
+    """CORE and over how many tasks; empty where none was asked."""
+    from nanochat.evals.core import mean_centered
+
+    return {"core": mean_centered(scores), "core_tasks": len(scores)} if scores else {}
+
+
+def show_samples(model: GPT, tokenizer: Tokenizer) -> None:
+    """What the model finds most likely after a few words."""
+    from nanochat.engine import Engine, Sampling
+    from nanochat.system import log
+
+    prompts = {text: [tokenizer.bos, *tokenizer.encode(text)] for text in BEGINNINGS}
+    length = model.config.max_seq_len
+    prompts = {text: ids for text, ids in prompts.items() if len(ids) < length}
+    if prompts:
+        said = Engine(model, tokenizer).complete(
+            list(prompts.values()), Sampling(max_new_tokens=SAMPLE_TOKENS)
+        )
+        for text, rest in zip(prompts, said, strict=True):
+            log.say(f"  {text} ... {' '.join(rest.split())}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, "python -m scripts.base_eval")
