@@ -11,13 +11,14 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from nanochat.system import storage
 from nanochat.system.cli import UserError
 from nanochat.system.log import duration, say
+from nanochat.tasks import GUESSING
 from nanochat.training import runs
 from nanochat.training.runs import SMOKE_TEST_TOKENS, STAGES, TRAINED
 
@@ -29,7 +30,8 @@ VERDICTS = (
     (0.3, "It answers some simple questions, and guesses at the rest."),
     (0.0, "It mostly guesses. Longer training helps: TIME_BUDGET=20m bash dev/runcpu.sh"),
 )
-OTHER_FIGURES = ("mean", "repetition")  # of chat_eval; the rest are kinds and tasks
+# What chat_eval measures besides tinyworld's kinds.
+OTHER_FIGURES = ("mean", "repetition", "chatcore", "chatcore_tasks", *GUESSING)
 
 
 def write(tag: str, copy: Path | None = None) -> Path:
@@ -125,7 +127,7 @@ def _parameters(tag: str) -> int:
 # ---- figures -------------------------------------------------------------------------------------
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -200,7 +202,7 @@ def _base_figures(tag: str) -> Iterator[str]:
     for name in ("train_bpb", "val_bpb"):
         if name in found:
             yield f"- {name.removesuffix('_bpb')}: {found[name]:.4f} bits per byte"
-    core = {k.removeprefix("core/"): v for k, v in found.items() if k.startswith("core/")}
+    core = {k[5:]: v for k, v in found.items() if k.startswith("core_") and k != "core_tasks"}
     if "core" in found:
         n = int(found.get("core_tasks", len(core)))
         name = "CORE" if n == 22 else f"CORE ({n} of 22)"
@@ -226,6 +228,15 @@ def _chat_figures(tag: str, plots: dict[str, str]) -> Iterator[str]:
         yield ""
     rows = [(name.replace("_", " "), f"{value:.0%}") for name, value in _sorted(kinds)]
     yield from _table(("kind", "right"), rows)
+    tasks = [
+        (task, f"{found[task]:.1%}", f"{g:.0%}") for task, g in GUESSING.items() if task in found
+    ]
+    if tasks:
+        n = found["chatcore_tasks"]
+        yield f"{'ChatCORE' if n == 6 else f'ChatCORE ({n:.0f} of 6)'}: {found['chatcore']:.4f} "
+        yield "(0 is guessing, 1 is perfect)."
+        yield ""
+        yield from _table(("task", "right", "guessing"), tasks)
 
 
 def _sorted(shares: dict[str, float]) -> list[tuple[str, float]]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from nanochat.tokenizer import Tokenizer
 
 PARTS = ("core", "bpb", "sample")
-BUNDLE = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
 BEGINNINGS = (
     "The capital of France is",
     "The opposite of hot is",
@@ -120,14 +119,15 @@ def main(config: Config) -> None:
 
 def open_tasks(config: Config, trained_on: str) -> list[Task]:
     """The CORE tasks; none, said in one line, where there are no files and none were named."""
+    from nanochat.data import eval_bundle
     from nanochat.evals.core import load_tasks
-    from nanochat.system import log, storage
+    from nanochat.system import log
 
-    bundle = storage.base_dir() / "eval_bundle"
+    bundle = eval_bundle.place()
     beside = Path(trained_on) / "evals" / "core"
     folder = config.data or next((f for f in (beside, bundle) if f.is_dir()), None)
     if folder is None:
-        how = f"unpack {BUNDLE} so that {bundle} is there, or give --data FOLDER"
+        how = f"unpack {eval_bundle.URL} so that {bundle} is there, or give --data FOLDER"
         if config.parts() == ["core"]:
             raise cli.UserError(f"there are no CORE tasks: {how}")
         log.say(f"CORE skipped, its tasks are not there: {how}")

@@ -38,12 +38,33 @@ def main(config: Config) -> None:
     for done, total, what in dataset.prepare(config.data, config.num_shards):
         line.show(100 * done // total, f"text | {done}/{total} | {what}")
     line.close()
+    if config.data == "fineweb":
+        fetch_tasks()
     source = dataset.open_source(config.data, config.num_shards)
     documents = shards.count_documents(source.train_shards)
     log.say(
         f"{source.name}: {len(source.train_shards)} shards, {documents:,} documents, "
         f"{source.text_bytes() / 1e6:.1f} MB compressed; validation {source.val_shard.name}"
     )
+
+
+def fetch_tasks() -> None:
+    """Conversations, questions, CORE: what can't be had is said and left out."""
+    from nanochat.data import eval_bundle, task_data
+    from nanochat.system import log
+
+    line = log.StepLine(100)
+
+    def progress(done: int, size: int) -> None:
+        text = f"tasks | {done / 1e6:.0f} of {size / 1e6:.0f} MB"
+        line.show(99 * done // max(1, size), text)
+
+    task_data.fetch(progress)
+    try:
+        eval_bundle.prepare(progress)
+    except (cli.Failure, cli.UserError) as error:
+        log.say(f"CORE is left out: {error}")
+    line.close()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def main(config: Config) -> None:
         return
     stage.set_aside(opened)
     log.say("reading conversations ...")
-    talks, held_out = mixture.split(mixture.conversations_of(dataset.open_source(opened.data)))
+    source = dataset.open_source(opened.data)
+    tokens = stage.planned_tokens(opened)
+    talks, held_out = mixture.split(mixture.conversations_of(source, "mid", tokens))
     length = opened.model.config.max_seq_len
     lanes = dataloader.lanes_for(len(talks))
 

@@ -104,6 +104,16 @@ def test_every_stage_has_its_figures_and_breaks_are_told(finished: Path) -> None
     assert row in whole
     assert "Interrupted in base training; continued 50 s later." in whole
     assert "| letter counting | 50% |" in whole
+    assert "ChatCORE" not in whole
+
+
+def test_public_tasks_stand_apart_from_tinyworlds_kinds(finished: Path) -> None:
+    answers = {"mean": 0.5, "repetition": 0.0, "colours": 0.5, "mmlu": 0.3, "chatcore": 0.0667}
+    answers["chatcore_tasks"] = 1
+    write_metrics(finished, "chat_eval_sft", "d4", [{"time": 1.0, "step": 1, "eval": answers}])
+    assert "ChatCORE (1 of 6): 0.0667" in text()
+    assert "| mmlu | 30.0% | 25% |" in text()
+    assert "| mmlu | 30% |" not in text()
 
 
 def test_what_a_model_says_is_no_markup(finished: Path) -> None:

@@ -143,8 +143,10 @@ def worked(tag: str, now: float | None = None) -> list[Worked]:
     starts = read_plan(tag).get("started", [])
     stretches = []
     for i, (started, stage, session) in enumerate(starts):
-        running = [now, "", session] if now is not None else [math.inf, "", ""]
-        ended, _, followed_in = starts[i + 1] if i + 1 < len(starts) else running
+        if i + 1 < len(starts):
+            ended, _, followed_in = starts[i + 1]
+        else:
+            ended, followed_in = (math.inf, "") if now is None else (now, session)
         if followed_in != session:
             ended = max((t for t in alive if started <= t < ended), default=started)
         stretches.append(Worked(stage, started, ended, session))

@@ -155,6 +155,15 @@ def print_plan(opened: Opened) -> None:
         say(f"{name}: {value}")
 
 
+def planned_tokens(opened: Opened) -> int | None:
+    """Tokens that the stage was to read when it began; None where a time budget decides."""
+    if opened.resumed is not None:  # the same conversations again, whatever is said anew
+        return opened.resumed.state["planned_tokens"]
+    if opened.config.time_budget_s is not None:
+        return None
+    return (opened.config.num_iterations or 0) * opened.batch.total_batch_size
+
+
 def run(
     opened: Opened,
     rows_from: RowsFrom,
@@ -319,6 +328,7 @@ class _Save:
             "model": opened.model.config.to_json(),
             "config": config | {"optim": asdict(opened.optim)},
             "batch": asdict(opened.batch),
+            "planned_tokens": planned_tokens(opened),
             "choices": _run_time_choices(opened),
             "tokenizer_sha256": opened.tokenizer.sha256,
             "machine": f"{platform.platform()}, Python {platform.python_version()}",

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nanochat.data import mixture, tinyworld
-from nanochat.data.dataset import Source, open_source, prepare, read_conversations
+from nanochat.data import tinyworld
+from nanochat.data.dataset import open_source, prepare, read_conversations
 from nanochat.data.shards import (
     count_documents,
     open_shard,
@@ -328,62 +328,6 @@ def test_conversation_files_that_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(raw)
         assert refusal(read_conversations, tmp_path / name).startswith(f"{tmp_path / name} ")
     assert "can't be read (No such" in refusal(read_conversations, tmp_path / "none.jsonl")
-
-
-# ---- half and half
-
-
-def characters(talks: list, letter: str) -> int:
-    return sum(len(m["content"]) for t in talks for m in t if letter in m["content"])
-
-
-def talks_of(letter: str, lengths: list[int]) -> list:
-    return [
-        [{"role": "user", "content": letter}, {"role": "assistant", "content": letter * n}]
-        for n in lengths
-    ]
-
-
-@pytest.mark.parametrize("sizes", [(50, 50), (50, 7), (7, 50), (1, 40), (40, 1)])
-def test_interleave_halves_by_characters(sizes: tuple[int, int]) -> None:
-    short, long = talks_of("a", [5, 9] * sizes[0]), talks_of("b", [90, 40] * sizes[1])
-    mixed = mixture.interleave(short, long)
-    assert all(talk in mixed for talk in short + long)
-    for end in range(100, len(mixed), 50):
-        a, b = (characters(mixed[:end], letter) for letter in "ab")
-        assert abs(a - b) <= 91, "at any place, but for one conversation"
-
-
-def test_interleave_uses_each_once_before_again() -> None:
-    first, second = talks_of("a", list(range(1, 30))), talks_of("b", list(range(1, 12)))
-    mixed = mixture.interleave(first, second)
-    for own in (first, second):
-        found = [talk for talk in mixed if talk in own]
-        assert found == (own * 9)[: len(found)]
-        assert len(found) >= len(own)
-
-
-def test_half_of_the_conversations_is_tinyworlds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = talks_of("w", [10] * 60)
-    monkeypatch.setattr(tinyworld, "conversations", lambda count: world)
-    path = tmp_path / "mine.jsonl"
-    path.write_text("\n".join(map(json.dumps, talks_of("m", list(range(1, 40))))))
-    none = tmp_path / "none.parquet"
-    mixed = mixture.conversations_of(Source("mine", (), none, (path,)))
-    own = [talk for talk in mixed if "m" in talk[0]["content"]]
-    assert {len(talk[1]["content"]) for talk in own} == set(range(1, 40))
-    assert abs(characters(mixed, "m") - characters(mixed, "w")) <= 40
-    assert mixture.conversations_of(Source("tinyworld", (), none)) == world
-
-
-def test_split_holds_out_without_overlap() -> None:
-    talks = talks_of("a", list(range(1, 201)))
-    train, held_out = mixture.split(talks)
-    assert len(held_out) == 4
-    assert len(train) == 196
-    assert not [talk for talk in held_out if talk in train]
 
 
 def test_a_damaged_tinyworld_shard_is_made_again(

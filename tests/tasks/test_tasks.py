@@ -1,0 +1,111 @@
+"""Tasks as conversations, and answers that count as right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nanochat import tokenizer as tok
+from nanochat.conversation import check
+from nanochat.data import task_data
+from nanochat.data.dataset import open_source
+from nanochat.tasks import gsm8k, multiple_choice, spelling_bee
+from nanochat.tasks.calculator import calculate
+
+# ---- choices
+
+
+def test_the_letter_in_the_question_is_the_letter_of_the_answer() -> None:
+    """The trap: after a space it would be another token, which can't be copied."""
+    row = {"question": "Which?", "choices": ["snow", "blood", "3", "a b"], "answer": 1}
+    text = multiple_choice.question(row)
+    tokenizer = tok.train([text * 3 + " A B C D AB"], 400, trainer="tokenizers")
+    ids = tokenizer.encode(text)
+    for letter in multiple_choice.letters(row):
+        (alone,) = tokenizer.encode(letter)
+        assert alone in ids
+        (spaced,) = tokenizer.encode(f" {letter}")[:1]
+        assert spaced != alone
+
+
+def test_rows_without_a_right_choice_are_left_out() -> None:
+    good = {"question": "q", "choices": ["a", "b"], "answer": 0}
+    bad = [{**good, "answer": 2}, {**good, "answer": -1}, {**good, "choices": list("abcdef")}]
+    assert multiple_choice.fits([good, *bad]) == [good]
+    check(multiple_choice.conversation(good))
+
+
+# ---- sums in words
+
+
+def test_marks_become_calls() -> None:
+    answer = "She has 48/2 = <<48/2=24>>24 left,\nso 48+24 = <<48+24=72>>72.\n#### 72"
+    assert gsm8k.parts(answer) == [
+        {"type": "text", "text": "She has 48/2 = "},
+        {"type": "python", "text": " 48/2"},
+        {"type": "python_output", "text": "24"},
+        {"type": "text", "text": "24 left,\nso 48+24 = "},
+        {"type": "python", "text": " 48+24"},
+        {"type": "python_output", "text": "72"},
+        {"type": "text", "text": "72.\n#### 72"},
+    ]
+
+
+@pytest.mark.parametrize("mark", ["<<2+2=5>>", "<<x=5>>", "<<2+=4>>", "<<import os=1>>"])
+def test_a_mark_that_is_wrong_is_no_call(mark: str) -> None:
+    assert gsm8k.parts(f"so {mark}5 it is") == [{"type": "text", "text": "so 5 it is"}]
+
+
+@pytest.mark.parametrize(
+    ("reply", "right"),
+    [
+        ("#### 1072", True),
+        ("It is 1,072.", True),
+        ("First 3, then $1,072.00", True),
+        ("1072 or rather 3", False),
+        ("1,072 #### 3", False),
+        ("#### -1072", False),
+        ("none", False),
+        ("", False),
+        ("####", False),
+    ],
+)
+def test_the_number_of_a_reply(reply: str, right: bool) -> None:
+    assert gsm8k.is_right({"answer": "so\n#### 1,072"}, reply) == right
+
+
+def test_real_sums(shared_data: Path) -> None:
+    rows = task_data.rows("gsm8k", "train", str(shared_data)) or []
+    calls = 0
+    for row in rows:
+        conversation = gsm8k.conversation(row)
+        check(conversation)
+        parts = conversation[1]["content"]
+        calls += sum(part["type"] == "python" for part in parts)
+        assert "<<" not in "".join(part["text"] for part in parts)
+        assert gsm8k.is_right(row, "".join(p["text"] for p in parts if p["type"] == "text"))
+    assert calls > 2 * len(rows)
+
+
+# ---- letters
+
+
+def test_words_of_training_are_not_asked(shared_data: Path) -> None:
+    words = task_data.words(open_source(str(shared_data)))
+    train = list(spelling_bee.rows(words, "train", 2000))
+    test = list(spelling_bee.rows(words, "test", 2000))
+    assert not {row["word"] for row in train} & {row["word"] for row in test}
+    assert list(spelling_bee.rows(words, "test", 2000)) == test
+    quoted = sum(f"'{row['word']}'" in row["question"] for row in train)
+    assert 800 < quoted < 1200
+    for row in train:
+        conversation = spelling_bee.conversation(row)
+        check(conversation)
+        call, output, _ = conversation[1]["content"]
+        assert call["text"].startswith(" '")
+        assert calculate(call["text"]) == output["text"] == str(row["answer"])
+
+
+def test_no_words_no_rows() -> None:
+    assert list(spelling_bee.rows(["A", "no", "naïve", "it's"], "train", 5)) == []
