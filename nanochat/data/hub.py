@@ -194,7 +194,10 @@ def fetch(file: RemoteFile, path: Path, progress: Progress = lambda done, size: 
             return
         except requests.RequestException as error:
             status = error.response.status_code if error.response is not None else None
-            if status is not None and status not in RETRIED:
+            refused = isinstance(
+                error, requests.exceptions.ProxyError | requests.exceptions.SSLError
+            )
+            if refused or (status is not None and status not in RETRIED):
                 raise Unreachable(f"{path.name}: {why(error)}") from None
             reason = why(error)
         except _Short:

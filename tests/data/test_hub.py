@@ -275,6 +275,8 @@ def test_a_stage_typed_by_hand_refuses_auto(base_dir: Path) -> None:
 
 def command(address: str, base: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NANOCHAT_BASE_DIR": str(base), "HF_ENDPOINT": address}
+    # CORE's file is not on the hub: no test asks for it out there.
+    environment |= {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
     return subprocess.run(
         [sys.executable, "-m", "scripts.data", *flags],
         cwd=ROOT,
@@ -289,6 +291,8 @@ def test_the_command_fetches_and_says_what_there_is(web: FakeHub, base_dir: Path
     done = command(web.address, base_dir, "--data=fineweb", "-n", "2")
     assert done.returncode == 0, done.stderr
     assert "fineweb: 2 shards, 100 documents" in done.stdout
+    assert "gsm8k (train) is left out: " in done.stdout
+    assert "CORE is left out: eval_bundle.zip: the proxy refused" in done.stdout
 
 
 def test_the_command_without_a_net(base_dir: Path) -> None:

@@ -14,6 +14,9 @@ from tests.data.hub_server import fake_hub
 from tests.e2e.test_run import TINY, pytestmark, run  # noqa: F401 (pytestmark marks this file, too)
 
 
+NO_NET = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+
+
 def texts(count: int) -> list[str]:
     made = documents(0)
     return [next(made) for _ in range(count)]
@@ -27,7 +30,7 @@ def test_web_text_of_which_a_part_comes_while_it_trains(tmp_path: Path) -> None:
             faults = [("cut", 1000)] if i == 1 else [("slow", 0.5)] if i == 5 else []
             hub.add(fineweb.REPO, f"shard_{i:05d}.parquet", made.read_bytes(), *faults)
         variables = {**TINY, "DATA_SHARDS": "6", "NANOCHAT_DATA": "auto", "BASE_ITERATIONS": "60"}
-        done = run(["bash", "dev/runcpu.sh"], base, HF_ENDPOINT=hub.address, **variables)
+        done = run(["bash", "dev/runcpu.sh"], base, HF_ENDPOINT=hub.address, **NO_NET, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "auto: the hub answers, so fineweb it is" in done.stdout
     assert "shard_00001.parquet: the connection was cut; trying again" in done.stdout
