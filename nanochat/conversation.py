@@ -117,6 +117,14 @@ def render_prompt(
     )
 
 
+def prompt_with_room(
+    conversation: Conversation, tokenizer: Tokenizer, max_seq_len: int, max_new_tokens: int
+) -> tuple[list[int], int]:
+    """As render_prompt, with a quarter of the context (or max_new_tokens) kept for the answer."""
+    room = min(max_seq_len // 4, max_new_tokens)
+    return render_prompt(conversation, tokenizer, max_seq_len - room)
+
+
 def _turn(message: Message, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     role, content = message["role"], message["content"]
     spoken = int(role == "assistant")

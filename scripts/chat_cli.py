@@ -101,12 +101,12 @@ def converse(engine, sampling) -> None:
 
 def answer(engine, conversation: list[dict], sampling) -> str:
     """Stream the answer to standard output; returns it. Ctrl-C ends it early in a conversation."""
-    from nanochat.conversation import render_prompt
+    from nanochat.conversation import prompt_with_room
 
-    # Room for an answer: the oldest turns go first.
     length = engine.model.config.max_seq_len
-    limit = length - min(length // 4, sampling.max_new_tokens)
-    prompt, dropped = render_prompt(conversation, engine.tokenizer, limit)
+    prompt, dropped = prompt_with_room(
+        conversation, engine.tokenizer, length, sampling.max_new_tokens
+    )
     if dropped:
         print(f"(the first {dropped} messages no longer fit and are forgotten)", file=sys.stderr)
     said = ""

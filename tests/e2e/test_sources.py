@@ -13,7 +13,6 @@ from nanochat.data.tinyworld import documents
 from tests.data.hub_server import fake_hub
 from tests.e2e.test_run import TINY, pytestmark, run  # noqa: F401 (pytestmark marks this file, too)
 
-
 NO_NET = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
 
 

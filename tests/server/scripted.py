@@ -1,0 +1,66 @@
+"""An engine that says what a test tells it to, when the test tells it to, and a server of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+
+from nanochat.engine import Engine, Event, Sampling
+from nanochat.gpt import GPT
+from nanochat.server.app import create_app
+from nanochat.server.worker import Worker
+from nanochat.tokenizer import Tokenizer
+from scripts.chat_web import listen
+
+
+class Scripted(Engine):
+    """Answers with `events`; waits for `go` before each one but the first where it is held."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
+        super().__init__(model, tokenizer)
+        self.script: list[Event | Exception] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.begun = threading.Event()
+        self.left = threading.Event()  # somebody stopped listening before the end
+        self.prompts: list[list[int]] = []
+        self.samplings: list[Sampling] = []
+
+    def say(self, *texts: str, why: str = "stop") -> None:
+        self.script = [*(Event("text", text) for text in texts), Event("done", why)]
+
+    def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Event]:
+        self.prompts.append(list(prompt))
+        self.samplings.append(sampling)
+        self.begun.set()
+        try:
+            for i, event in enumerate(list(self.script)):
+                if i:
+                    assert self.go.wait(20), "the test never let it go on"
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        except GeneratorExit:
+            self.left.set()
+            raise
+
+
+@contextmanager
+def served(engine: Engine) -> Iterator[str]:
+    """The address of a server of this engine, in a thread."""
+    listening = listen(0)
+    app = create_app(Worker(engine), "d4 sft", Sampling(0.0, 50, 32))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="off")
+    )
+    server.install_signal_handlers = lambda: None  # not in the main thread
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(5)

@@ -1,0 +1,151 @@
+"""The page in a real browser, with an engine that a test holds and lets go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from nanochat.engine import Event
+from nanochat.gpt import GPT
+from nanochat.gpt_config import GPTConfig
+from nanochat.tokenizer import Tokenizer
+from tests.server.scripted import Scripted, served
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+playwright = pytest.importorskip("playwright.sync_api", reason="NOT TESTED: no playwright here")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="NOT TESTED in a browser: no chromium here"),
+]
+
+
+@pytest.fixture
+def engine(tiny_model: GPT, tokenizer: Tokenizer) -> Scripted:
+    tiny_model.config = GPTConfig(2, tokenizer.vocab_size, 512)
+    return Scripted(tiny_model, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(engine: Scripted, browser) -> Iterator:
+    """The page, opened; the test fails for anything on its console."""
+    complaints: list[str] = []
+    with served(engine) as address:
+        found = browser.new_page(viewport={"width": 1000, "height": 700})
+        found.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        found.on("pageerror", lambda error: complaints.append(str(error)))
+        found.goto(address)
+        yield found
+        if folder := os.environ.get("SCREENSHOTS"):  # to be looked at
+            name = os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split()[0]
+            found.screenshot(path=f"{folder}/{name}.png")
+        engine.go.set()
+        found.close()
+    assert [c for c in complaints if "status of 4" not in c and "status of 5" not in c] == []
+
+
+def items(page) -> list[str]:
+    return page.locator("#log li").all_inner_texts()
+
+
+def test_an_answer_is_streamed(page, engine: Scripted) -> None:
+    expect = playwright.expect
+    expect(page.locator("#model")).to_have_text("d4 sft")
+    engine.say("The sky", " is <b>blue</b>.")
+    engine.go.clear()
+    page.locator("#text").fill("What color is the sky?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log li").nth(1)).to_have_text("The sky")
+    expect(page.locator("#send")).to_have_text("Stop")
+    engine.go.set()
+    expect(page.locator("#log li").nth(1)).to_have_text("The sky is <b>blue</b>.")
+    expect(page.locator("#send")).to_have_text("Send")
+    expect(page.locator("#welcome")).to_be_hidden()
+    engine.say("Green.")
+    page.locator("#text").fill("And grass?")
+    page.locator("#send").click()
+    expect(page.locator("#log li").nth(3)).to_have_text("Green.")
+    ids = engine.prompts[-1]
+    assert "The sky is <b>blue</b>." in engine.tokenizer.decode([i for i in ids if i < 391])
+
+
+@pytest.mark.parametrize("how", ["button", "escape"])
+def test_an_answer_can_be_stopped(page, engine: Scripted, how: str) -> None:
+    expect = playwright.expect
+    engine.say("one ", *["more "] * 2000)
+    engine.go.clear()
+    page.locator("#examples button").first.click()
+    expect(page.locator("#log li").nth(1)).to_contain_text("one")
+    if how == "button":
+        page.locator("#send").click()
+    else:
+        page.keyboard.press("Escape")
+    expect(page.locator("#log li").nth(1)).to_contain_text("(stopped)")
+    engine.go.set()
+    assert engine.left.wait(10)
+    expect(page.locator("#send")).to_have_text("Send")
+
+
+def test_an_error_is_said_and_can_be_tried_again(page, engine: Scripted) -> None:
+    expect = playwright.expect
+    engine.script = [RuntimeError("out of memory")]
+    page.locator("#text").fill("Hi")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log .error")).to_contain_text("out of memory")
+    engine.say("Hello.")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator("#log li")).to_have_text(["Hi", "Hello."])
+    page.locator("#text").fill("word " * 900)
+    page.keyboard.press("Enter")
+    expect(page.locator("#log .error")).to_contain_text("make it shorter")
+
+
+def test_a_new_chat_forgets_and_ends_what_was_under_way(page, engine: Scripted) -> None:
+    expect = playwright.expect
+    engine.say("one ", *["more "] * 2000)
+    engine.go.clear()
+    page.locator("#text").fill("Tell me")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("a lot")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log li").nth(1)).to_contain_text("one")
+    page.locator("#new").click()
+    expect(page.locator("#log li")).to_have_count(0)
+    expect(page.locator("#welcome")).to_be_visible()
+    engine.go.set()
+    assert engine.left.wait(10)
+    engine.say("Fresh.")
+    page.locator("#text").fill("Hi")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log li")).to_have_text(["Hi", "Fresh."])
+    assert "Tell me" not in engine.tokenizer.decode([i for i in engine.prompts[-1] if i < 391])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_tools_cuts_and_a_narrow_window(page, engine: Scripted, scheme: str) -> None:
+    expect = playwright.expect
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 320, "height": 560})
+    engine.script = [
+        Event("tool_call", " 12+7"),
+        Event("tool_result", "19"),
+        Event("text", "12 plus 7 is 19. " + "long" * 60),
+        Event("done", "length"),
+    ]
+    page.locator("#text").fill("What is 12 + 7?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log .tool")).to_have_text("12+7 = 19")
+    expect(page.locator("#log li").nth(1)).to_contain_text("the answer was cut")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.evaluate("document.querySelector('main').scrollWidth") <= 320
