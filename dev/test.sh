@@ -32,12 +32,16 @@ part() { # NAME COMMAND...
 "
 }
 
+from_debian() { # PROGRAM: installed where that is allowed; what needs it is skipped otherwise, and says so
+  if ! command -v "$1" >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    { apt-get install -qq -y "$1" || { apt-get update -qq && apt-get install -qq -y "$1"; }; } >/dev/null 2>&1 || true
+  fi
+}
+
 bash_check() {
   local file status=0
   for file in dev/*.sh; do bash -n "$file" || status=1; done
-  if ! command -v shellcheck >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    { apt-get install -qq -y shellcheck || { apt-get update -qq && apt-get install -qq -y shellcheck; }; } >/dev/null 2>&1 || true
-  fi
+  from_debian shellcheck
   if command -v shellcheck >/dev/null; then
     shellcheck -x -s bash dev/*.sh || status=1
   else
@@ -52,6 +56,7 @@ rust_check() {
 }
 
 python_tests() { # keeps a copy, so that the closing line can be the last
+  [ -n "$FAST" ] || from_debian chromium # for the tests in a browser
   python -m pytest -n 2 --dist loadfile "$@" 2>&1 | tee "$PYTEST_LOG"
 }
 
