@@ -15,7 +15,8 @@ import tyro
 from nanochat.system import cli
 
 if TYPE_CHECKING:
-    from nanochat.evals.core import Task, TaskScore
+    from nanochat.evals.core import TaskScore
+    from nanochat.evals.core_tasks import Task
     from nanochat.gpt import GPT
     from nanochat.tokenizer import Tokenizer
 
@@ -120,7 +121,7 @@ def main(config: Config) -> None:
 def open_tasks(config: Config, trained_on: str) -> list[Task]:
     """The CORE tasks; none, said in one line, where there are no files and none were named."""
     from nanochat.data import eval_bundle
-    from nanochat.evals.core import load_tasks
+    from nanochat.evals.core_tasks import load_tasks
     from nanochat.system import log
 
     bundle = eval_bundle.place()

@@ -18,13 +18,10 @@ from nanochat.system.log import say
 
 REPO = "karpathy/fineweb-edu-100b-shuffle"
 LAST_SHARD = 1822  # for validation; those before it are for training
-FIRST_SHARDS = (
-    4  # there before training starts: the tokenizer reads no more than 1,000 M characters
-)
+# There before training starts: the tokenizer reads 1,000 M characters at the most.
+FIRST_SHARDS = 4
 SHARD_MB = 100.0
-GIVE_UP_S = (
-    300.0  # how long training waits for a shard that does not come before it goes on without
-)
+GIVE_UP_S = 300.0  # how long training waits for a shard before it goes on without it
 
 
 def folder() -> Path:

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nanochat.evals import core
-from nanochat.evals.core import Example, Judged, Span, Task, TaskScore
+from nanochat.evals import core, core_tasks
+from nanochat.evals.core import Judged, Span, TaskScore
+from nanochat.evals.core_tasks import Example, Task
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
 from nanochat.system.cli import UserError
@@ -313,7 +314,7 @@ def test_centered_and_their_mean() -> None:
 
 
 def test_only_all_the_tasks_are_core() -> None:
-    assert len(core.LABELS) == len(set(core.LABELS)) == 22
+    assert len(core_tasks.LABELS) == len(set(core_tasks.LABELS)) == 22
     names = [core.name(n) for n in range(1, 23)]
     assert names[17] == "CORE (18 of 22)"
     assert names.index("CORE") == 21
@@ -436,8 +437,8 @@ def write_bundle(folder: Path) -> Path:
 
 @pytest.mark.parametrize("write", [write_ours, write_bundle])
 def test_both_layouts(tmp_path: Path, write: Any) -> None:
-    tasks = core.load_tasks(write(tmp_path / "core"))
-    assert [task.label for task in tasks] == list(core.LABELS)
+    tasks = core_tasks.load_tasks(write(tmp_path / "core"))
+    assert [task.label for task in tasks] == list(core_tasks.LABELS)
     present = {task.kind: task for task in tasks if not task.missing}
     assert {kind: task.label for kind, task in present.items()} == LABELS
     for kind, task in present.items():
@@ -453,7 +454,7 @@ def test_what_is_missing_says_why(tmp_path: Path) -> None:
     (folder / "winograd.jsonl.gz").unlink()
     with gzip.open(folder / "coqa.jsonl.gz", "w") as file:
         file.write(b"\n")
-    why = {task.label: task.missing for task in core.load_tasks(folder)}
+    why = {task.label: task.missing for task in core_tasks.load_tasks(folder)}
     assert "copa.jsonl.gz can't be read" in why["copa"]
     assert why["winograd"] == "winograd.jsonl.gz is not there"
     assert why["coqa"] == "coqa.jsonl.gz is empty"
@@ -484,7 +485,7 @@ def test_a_line_that_is_no_question(tmp_path: Path, kind: str, change: dict[str,
     with gzip.open(path, "wt") as file:
         file.write(f"{good}\n\n{bad}\n")
     with pytest.raises(UserError, match=r"\.jsonl\.gz line 3: ") as found:
-        core.load_tasks(folder)
+        core_tasks.load_tasks(folder)
     assert str(path) in str(found.value)
     assert "\n" not in str(found.value)
 
@@ -495,7 +496,7 @@ def test_a_line_that_is_no_json_object(tmp_path: Path, raw: bytes) -> None:
     with gzip.open(folder / "copa.jsonl.gz", "w") as file:
         file.write(raw + b"\n")
     with pytest.raises(UserError, match=r"copa\.jsonl\.gz line 1: "):
-        core.load_tasks(folder)
+        core_tasks.load_tasks(folder)
 
 
 @pytest.mark.parametrize(
@@ -515,22 +516,22 @@ def test_a_line_that_is_no_json_object(tmp_path: Path, raw: bytes) -> None:
 def test_a_list_that_makes_no_sense(tmp_path: Path, text: str) -> None:
     (tmp_path / "core_tasks.json").write_text(text)
     if text == "{}":  # a list without tasks is a list
-        assert all(task.missing for task in core.load_tasks(tmp_path))
+        assert all(task.missing for task in core_tasks.load_tasks(tmp_path))
         return
     with pytest.raises(UserError, match=r"core_tasks\.json"):
-        core.load_tasks(tmp_path)
+        core_tasks.load_tasks(tmp_path)
 
 
 def test_a_folder_with_neither_layout_or_half_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no CORE tasks"):
-        core.load_tasks(tmp_path)
+        core_tasks.load_tasks(tmp_path)
     folder = write_bundle(tmp_path / "bundle")
     (folder / "eval_meta_data.csv").unlink()
     with pytest.raises(UserError, match="unpack it again"):
-        core.load_tasks(folder)
+        core_tasks.load_tasks(folder)
     (folder / "core.yaml").write_text("icl_tasks: [")
     with pytest.raises(UserError, match="unpack it again"):
-        core.load_tasks(folder)
+        core_tasks.load_tasks(folder)
 
 
 # --- real questions ------------------------------------------------------------------------------
@@ -538,7 +539,7 @@ def test_a_folder_with_neither_layout_or_half_a_bundle(tmp_path: Path) -> None:
 
 def test_the_shared_tasks(shared_data: Path, tokenizer: Tokenizer, tiny_model: GPT) -> None:
     """A model that knows nothing is as good as guessing, within four standard errors."""
-    tasks = core.load_tasks(shared_data / "evals" / "core")
+    tasks = core_tasks.load_tasks(shared_data / "evals" / "core")
     present = [task for task in tasks if not task.missing]
     assert len(present) == 18
     assert {task.label for task in tasks if task.missing} == {
@@ -549,7 +550,7 @@ def test_the_shared_tasks(shared_data: Path, tokenizer: Tokenizer, tiny_model: G
     }
     listed = json.loads((shared_data / "evals/core/core_tasks.json").read_text())
     for entry in listed:
-        task = tasks[core.LABELS.index(entry["label"])]
+        task = tasks[core_tasks.LABELS.index(entry["label"])]
         assert len(task.examples) == entry.get("count_here", 0)
     model = tiny_model.float()
     model.dtype = torch.float32
