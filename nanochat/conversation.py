@@ -103,18 +103,22 @@ def render_prompt(
         raise UserError("the last message must be the user's: it is the one to answer")
     system = [m for m in conversation[:1] if m["role"] == "system"]
     turns = list(conversation[len(system) :])
-    ids: list[int] = []
-    for dropped in range(0, len(turns), 2):
-        ids = [tokenizer.bos]
-        for message in check(system + turns[dropped:]):
-            ids += _turn(message, tokenizer)[0]
-        ids.append(tokenizer.special["<|assistant_start|>"])
-        if len(ids) <= max_tokens:
-            return ids, dropped
-    raise UserError(
-        f"the message has {len(ids)} tokens, and the model reads {max_tokens} at the most: "
-        "make it shorter"
-    )
+    found: tuple[list[int], int] | None = None
+    later: list[int] = []  # of the turns after the first that is kept
+    for first in range(len(turns) - 1, -1, -2):  # from the newest back, as long as it fits
+        head = _turn(check([*system, turns[first]])[0], tokenizer)[0]
+        ids = [tokenizer.bos, *head, *later, tokenizer.special["<|assistant_start|>"]]
+        if len(ids) > max_tokens:
+            break
+        found = ids, first
+        for message in reversed(turns[max(0, first - 1) : first + 1]):
+            later = [*_turn(message, tokenizer)[0], *later]
+    if found is None:
+        raise UserError(
+            f"the message has {len(ids)} tokens, and the model reads {max_tokens} at the most: "
+            "make it shorter"
+        )
+    return found
 
 
 def prompt_with_room(

@@ -32,7 +32,7 @@ def main(config: Config) -> None:
     log.say("reading conversations ...")
     source = dataset.open_source(opened.data)
     tokens = stage.planned_tokens(opened)
-    talks, held_out = mixture.split(mixture.conversations_of(source, "sft", tokens))
+    talks, held_out = mixture.conversations_of(source, "sft", tokens)
     length = opened.model.config.max_seq_len
 
     def rows_of(conversations, position=None):

@@ -48,10 +48,8 @@ class Config:
 def main(config: Config) -> None:
     """Take the port, load the model, serve until Ctrl-C."""
     listening = listen(config.port)
-    import uvicorn
-
     from nanochat.engine import Engine, Sampling
-    from nanochat.server.app import create_app
+    from nanochat.server.app import Server, create_app
     from nanochat.server.worker import Worker
     from nanochat.system.device import open_device
     from nanochat.training import checkpoint_manager as checkpoints
@@ -59,15 +57,16 @@ def main(config: Config) -> None:
     found = checkpoints.find(config.source, config.model_tag, config.step)
     engine = Engine(found.model(open_device(config.device_type)), found.tokenizer())
     defaults = Sampling(config.temperature, config.top_k, config.max_tokens)
-    app = create_app(Worker(engine), f"{found.tag} {config.source}", defaults)
+    worker = Worker(engine)
+    app = create_app(worker, f"{found.tag} {config.source}", defaults)
     print(
         f"{found.tag} ({config.source}) is at http://localhost:{config.port}; Ctrl-C ends it",
         flush=True,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="off")
-    )
-    server.run(sockets=[listening])
+    try:
+        Server(app, worker).run(sockets=[listening])
+    finally:
+        worker.close()
 
 
 def listen(port: int) -> socket.socket:
@@ -78,8 +77,9 @@ def listen(port: int) -> socket.socket:
         taken.bind(("127.0.0.1", port))
         taken.listen()  # a browser that is early waits instead of failing
     except OSError as error:
+        other = port + 1 if 1024 <= port < 65535 else 8001  # below 1024 is the system's
         raise cli.UserError(
-            f"port={port} can't be used ({error.strerror}): give another, --port={port + 1}"
+            f"port={port} can't be used ({error.strerror}): give another, --port={other}"
         ) from None
     return taken
 

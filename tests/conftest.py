@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 from nanochat import tokenizer as tok
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
+
+# A run in the background may have Ctrl-C ignored, and what we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "../shared/data"

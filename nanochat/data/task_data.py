@@ -65,8 +65,15 @@ def rows(task: str, split: str, data: str) -> list[Row] | None:
         found = (row for path in paths for row in _parquet(path)) if paths else None
     if found is None:
         return None
-    same = _SHAPES[task.split("_")[0]]
-    return [same(row) for row, _ in zip(found, range(MOST_ROWS), strict=False)]
+    same, shaped = _SHAPES[task.split("_")[0]], []
+    try:
+        for row, _ in zip(found, range(MOST_ROWS), strict=False):
+            shaped.append(same(row))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{task} ({split}) of {data}: row {len(shaped) + 1} is not of its shape ({error!r})"
+        ) from None
+    return shaped
 
 
 def words(source: Source) -> list[str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,20 +16,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+import uvicorn
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import HTTPException
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from nanochat.conversation import prompt_with_room
 from nanochat.engine import Event, Sampling
-from nanochat.server.worker import Busy, Job, Worker
+from nanochat.server.worker import Busy, Job, Stopped, Worker
 from nanochat.system.cli import UserError
 
 PAGE = Path(__file__).parent / "page"
 MOST_BYTES = 1_000_000  # of a request
+LEAST_TEMPERATURE = 0.01  # or 0; below it the division overflows
+THIS_MACHINE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 # Field -> type, least, most. Other fields of OpenAI's are accepted and ignored.
 FIELDS = {
-    "temperature": (float, 0.0, 10.0),
+    "temperature": (float, 0, 10),
     "top_k": (int, 1, 1_000_000),
     "seed": (int, 0, 2**63 - 1),
     "max_tokens": (int, 1, 65_536),
@@ -51,14 +56,24 @@ class Refused(Exception):
 
 def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
     """The app for one model; `model` is its name, `defaults` what a request leaves open."""
-    app = FastAPI(title="nanochat", docs_url=None, redoc_url=None, openapi_url=None)
-    # A page of another site that has its name point here would be another host: not answered.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
+    app = FastAPI(
+        title="nanochat",
+        dependencies=[Depends(_from_this_machine)],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         return JSONResponse({"error": {"message": str(error), "type": kind}}, error.status)
+
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def elsewhere(request: Request, error: HTTPException) -> Response:
+        where = f"{request.method} {request.url.path}"
+        return await refused(request, Refused(error.status_code, f"there is no {where} here"))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -68,10 +83,17 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
     async def completions(request: Request) -> Response:
         wanted = await _body(request)
         messages, sampling = _messages(wanted), _sampling(wanted, defaults)
+        streamed = wanted.get("stream") or False
+        if not isinstance(streamed, bool):
+            raise Refused(400, f"stream must be true or false, not {streamed!r}")
         config = worker.engine.model.config
         try:
-            prompt, dropped = prompt_with_room(
-                messages, worker.engine.tokenizer, config.max_seq_len, sampling.max_new_tokens
+            prompt, dropped = await asyncio.to_thread(  # a long text takes a while
+                prompt_with_room,
+                messages,
+                worker.engine.tokenizer,
+                config.max_seq_len,
+                sampling.max_new_tokens,
             )
         except UserError as error:
             raise Refused(400, str(error)) from None
@@ -86,7 +108,7 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
             "created": int(time.time()),
             "model": model,
         }
-        if wanted.get("stream"):
+        if streamed:
             stream = _stream(job, head, dropped)
             return StreamingResponse(stream, media_type="text/event-stream", headers=SECURITY)
         return JSONResponse(await _whole(request, job, head, dropped))
@@ -100,6 +122,30 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
     file("chat.js", "text/javascript")
     file("chat.css", "text/css")
     return app
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which ends the answers under way before it waits for them."""
+
+    def __init__(self, app: FastAPI, worker: Worker) -> None:
+        super().__init__(
+            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="off")
+        )
+        self.worker = worker
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn after Ctrl-C."""
+        self.worker.stop()
+        await super().shutdown(sockets)
+
+
+async def _from_this_machine(request: Request) -> None:
+    """Refuse what a page of another site sends here, or reaches by a name that points here."""
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if not THIS_MACHINE.fullmatch(host):
+        raise Refused(403, f"this server answers to localhost, not to {host[:100]!r}")
+    if origin is not None and not THIS_MACHINE.fullmatch(origin.removeprefix("http://")):
+        raise Refused(403, f"this server answers no page of {origin[:100]!r}")
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -143,10 +189,15 @@ def _sampling(wanted: dict[str, Any], defaults: Sampling) -> Sampling:
         if value is None:
             continue
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or (kind is int and value != int(value)) or not least <= value <= most:
+        # The range first: int() of what is infinite, or no number, fails.
+        in_range = is_number and least <= value <= most
+        if not in_range or (kind is int and value != int(value)):
             what = "a whole number" if kind is int else "a number"
-            raise Refused(400, f"{name} must be {what} from {least:g} to {most:g}, not {value!r}")
+            rule = f"{name} must be {what} from {least:,} to {most:,}"
+            raise Refused(400, f"{rule}, not {str(value)[:100]}")
         given["max_new_tokens" if name == "max_tokens" else name] = kind(value)
+    if 0 < given.get("temperature", 0) < LEAST_TEMPERATURE:
+        raise Refused(400, f"temperature must be 0, or from {LEAST_TEMPERATURE} to 10")
     return replace(defaults, **given)
 
 
@@ -161,6 +212,12 @@ def _extra(events: list[Event], dropped: int) -> dict[str, Any]:
     return {"nanochat": {"dropped_messages": dropped, "tools": tools}}
 
 
+def _failure(error: Exception) -> Refused:
+    if isinstance(error, Stopped):
+        return Refused(503, "the server was ended in the middle of the answer")
+    return Refused(500, f"the model failed ({type(error).__name__}: {error})")
+
+
 async def _whole(request: Request, job: Job, head: dict[str, Any], dropped: int) -> dict[str, Any]:
     async def collect() -> list[Event]:
         return [event async for event in job.events()]
@@ -172,7 +229,7 @@ async def _whole(request: Request, job: Job, head: dict[str, Any], dropped: int)
     try:
         events = task.result()
     except Exception as error:
-        raise Refused(500, f"the model failed ({type(error).__name__}: {error})") from None
+        raise _failure(error) from None
     message = {"role": "assistant", "content": "".join(e.text for e in events if e.kind == "text")}
     ends = [e.text for e in events if e.kind == "done"]
     choice = {"index": 0, "message": message, "finish_reason": ends[-1] if ends else "stop"}
@@ -199,8 +256,8 @@ async def _stream(job: Job, head: dict[str, Any], dropped: int) -> AsyncIterator
             else:
                 yield chunk({}, **_extra(seen, dropped))
     except Exception as error:
-        message = f"the model failed ({type(error).__name__}: {error})"
-        yield f"data: {json.dumps({'error': {'message': message, 'type': 'server_error'}})}\n\n"
+        failed = {"error": {"message": str(_failure(error)), "type": "server_error"}}
+        yield f"data: {json.dumps(failed)}\n\n"
     finally:
         job.cancel()
     yield "data: [DONE]\n\n"

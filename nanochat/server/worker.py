@@ -7,6 +7,7 @@ waits for any more is cancelled and ends at the next piece of its answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +19,10 @@ MOST_WAITING = 8
 
 class Busy(Exception):
     """Too many wait already."""
+
+
+class Stopped(Exception):
+    """The server is being ended."""
 
 
 class Job:
@@ -34,8 +39,8 @@ class Job:
         self.cancelled.set()
 
     def put(self, event: Event | Exception | None) -> None:
-        """Hand over an event, an error, or (None) the end; called in the worker's thread."""
-        if not self._loop.is_closed():
+        """Hand over an event, an error, or (None) the end; may be called in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def events(self) -> AsyncIterator[Event]:
@@ -54,21 +59,41 @@ class Worker:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._jobs: queue.Queue[Job] = queue.Queue(maxsize=MOST_WAITING)
-        threading.Thread(target=self._work, daemon=True).start()
+        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=MOST_WAITING)
+        self._live: set[Job] = set()  # waiting or being answered
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> Job:
         """Ask; raises Busy where too many wait already."""
         job = Job(prompt, sampling)
+        self._live.add(job)
         try:
+            if self._stopped:
+                raise queue.Full
             self._jobs.put_nowait(job)
         except queue.Full:
+            self._live.discard(job)
             raise Busy from None
         return job
 
+    def stop(self) -> None:
+        """Let go at once of everybody who waits, whatever the model does; take no more."""
+        self._stopped = True
+        for job in list(self._live):
+            job.cancel()
+            job.put(Stopped())
+
+    def close(self, timeout_s: float = 10) -> None:
+        """Stop, and wait for the thread: a process must not end in the middle of torch's work."""
+        self.stop()
+        with contextlib.suppress(queue.Full):
+            self._jobs.put(None, timeout=timeout_s)
+            self._thread.join(timeout_s)
+
     def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
+        while (job := self._jobs.get()) is not None:
             try:
                 if not job.cancelled.is_set():
                     for event in self.engine.stream(job.prompt, job.sampling):
@@ -78,3 +103,5 @@ class Worker:
                 job.put(None)
             except Exception as error:  # one failed answer must not end the server
                 job.put(error)
+            finally:
+                self._live.discard(job)

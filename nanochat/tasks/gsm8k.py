@@ -11,7 +11,8 @@ from typing import Any
 from nanochat.tasks.calculator import calculate
 
 MARK = re.compile(r"<<([^<>=]+)=([^<>]*)>>")
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+# A minus between two numbers is no sign, a comma only between thousands.
+NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?")
 
 
 def conversation(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -61,11 +62,11 @@ def number(text: str) -> float | None:
     >>> number("so 3 and 4\\n#### 1,072."), number("It costs $12.50."), number("none")
     (1072.0, 12.5, None)
     """
-    after = text.rsplit("####", 1)[-1]
-    found = NUMBER.findall(after) or NUMBER.findall(text)
+    _, mark, after = text.rpartition("####")
+    found = NUMBER.findall(after)
     if not found:
         return None
-    return float((found[0] if "####" in text else found[-1]).replace(",", ""))
+    return float((found[0] if mark else found[-1]).replace(",", ""))
 
 
 def is_right(row: dict[str, Any], reply: str) -> bool:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nanochat.data import mixture, task_data, tinyworld
-from nanochat.data.dataset import Source
+from nanochat.data.dataset import Source, open_source
+from nanochat.data.mixture import Part
 
 NONE = Path("none.parquet")
 
@@ -37,7 +38,7 @@ def world(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list:
 @pytest.mark.parametrize("sizes", [(50, 50), (50, 7), (7, 50), (1, 40), (40, 1)])
 def test_equal_shares_are_halves_by_characters(sizes: tuple[int, int]) -> None:
     short, long = talks_of("a", [5, 9] * sizes[0]), talks_of("b", [90, 40] * sizes[1])
-    mixed = mixture.interleave([(short, 1), (long, 1)], 10**9)
+    mixed = mixture.interleave([Part(short, 1, 1000), Part(long, 1, 1000)], 10**9)
     assert all(talk in mixed for talk in short + long)
     for end in range(100, len(mixed), 50):
         a, b = (characters(mixed[:end], letter) for letter in "ab")
@@ -45,10 +46,8 @@ def test_equal_shares_are_halves_by_characters(sizes: tuple[int, int]) -> None:
 
 
 def test_shares_are_kept_and_the_length_is_bounded() -> None:
-    lists = [
-        (talks_of(letter, [20] * 500), share)
-        for letter, share in zip("abc", (6, 3, 1), strict=False)
-    ]
+    shares = {"a": 6, "b": 3, "c": 1}
+    lists = [Part(talks_of(letter, [20] * 500), share) for letter, share in shares.items()]
     mixed = mixture.interleave(lists, 10_000)
     parts = [characters(mixed, letter) for letter in "abc"]
     assert 10_000 <= sum(parts) < 10_100
@@ -57,7 +56,7 @@ def test_shares_are_kept_and_the_length_is_bounded() -> None:
 
 def test_each_is_used_once_before_again() -> None:
     first, second = talks_of("a", list(range(1, 30))), talks_of("b", list(range(1, 12)))
-    mixed = mixture.interleave([(first, 1), (second, 1)], 10**9)
+    mixed = mixture.interleave([Part(first, 1), Part(second, 1)], 10**9)
     for own in (first, second):
         found = [talk for talk in mixed if talk in own]
         assert found == (own * 9)[: len(found)]
@@ -65,11 +64,13 @@ def test_each_is_used_once_before_again() -> None:
 
 
 def test_tinyworld_is_itself(world: list) -> None:
-    assert mixture.conversations_of(Source("tinyworld", (), NONE), "mid", 10**9) == world
+    found = mixture.conversations_of(Source("tinyworld", (), NONE), "mid", 10**9)
+    assert found == mixture.split(world)
 
 
 def test_a_source_without_conversations_gets_tinyworlds(world: list, tmp_path: Path) -> None:
-    assert mixture.conversations_of(Source(str(tmp_path), (), NONE), "sft", None) == world
+    found = mixture.conversations_of(Source(str(tmp_path), (), NONE), "sft", None)
+    assert found == mixture.split(world)
 
 
 def test_half_of_a_small_stage_is_tinyworlds(world: list, tmp_path: Path) -> None:
@@ -77,11 +78,11 @@ def test_half_of_a_small_stage_is_tinyworlds(world: list, tmp_path: Path) -> Non
     path.write_text("\n".join(map(json.dumps, talks_of("m", list(range(1, 40))))))
     source = Source(str(tmp_path), (), NONE, (path,))
     for tokens in (None, 1000, 19_999_999):
-        mixed = mixture.conversations_of(source, "mid", tokens)
-        own = [talk for talk in mixed if "m" in talk[0]["content"]]
-        assert {len(talk[1]["content"]) for talk in own} == set(range(1, 40))
+        mixed, held_out = mixture.conversations_of(source, "mid", tokens)
+        own = {len(t[1]["content"]) for t in mixed + held_out if "m" in t[0]["content"]}
+        assert own == set(range(1, 40))
         assert abs(characters(mixed, "m") - characters(mixed, "w")) <= 40
-    large = mixture.conversations_of(source, "mid", 20_000_000)
+    large, _ = mixture.conversations_of(source, "mid", 20_000_000)
     assert characters(large, "w") == 0
     assert characters(large, "m") > 0
 
@@ -111,7 +112,7 @@ def test_the_hubs_tasks_get_their_shares(
     hub_file(base_dir, "cais/mmlu", "auxiliary_train/train-00000-of-00001.parquet", rows)
     sums = [{"question": "2 and 3?", "answer": "<<2+3=5>>5\n#### 5"}] * 90
     hub_file(base_dir, "openai/gsm8k", "main/train-00000-of-00001.parquet", sums)
-    mixed = mixture.conversations_of(Source("fineweb", (), NONE), "mid", None)
+    mixed, _ = mixture.conversations_of(Source("fineweb", (), NONE), "mid", None)
     total = sum(len(str(m["content"])) for talk in mixed for m in talk)
     assert characters(mixed, "www") / total == pytest.approx(0.5, abs=0.1)
     assert characters(mixed, "ttt") / total == pytest.approx(0.3, abs=0.05)
@@ -176,6 +177,42 @@ def test_the_shared_folder_has_its_tasks(shared_data: Path) -> None:
             assert not any(row["question"].startswith("Question: ") for row in found)
     assert task_data.rows("smoltalk", "train", data) is None
     assert len(task_data.words(Source(data, (), NONE))) > 100_000
+
+
+def test_a_small_task_is_not_repeated_for_ever() -> None:
+    parts = [Part(talks_of("a", [10] * 900), 1, 1000), Part(talks_of("b", [10] * 7), 9)]
+    mixed = mixture.interleave(parts, 10**9)
+    assert sum("b" in talk[0]["content"] for talk in mixed) == 7 * mixture.MOST_REPEATS
+    assert sum("a" in talk[0]["content"] for talk in mixed) == 900
+
+
+def test_what_is_held_out_is_never_trained_on(shared_data: Path) -> None:
+    source = open_source(str(shared_data))
+    train, held_out = mixture.conversations_of(source, "mid", 2_000_000)
+    found = {json.dumps(talk) for talk in held_out}
+    assert len(found) > 50
+    trained = {json.dumps(talk) for talk in train}
+    assert len(found & trained) < len(found) / 20  # a few questions stand in a source twice
+
+
+def test_a_smoke_test_makes_no_long_list(shared_data: Path) -> None:
+    train, _ = mixture.conversations_of(open_source(str(shared_data)), "sft", 51_200)
+    assert sum(len(str(m["content"])) for talk in train for m in talk) < 6 * 51_200
+
+
+def test_a_public_row_that_is_no_conversation_is_left_out(world: list, base_dir: Path) -> None:
+    good = [{"role": "user", "content": "t"}, {"role": "assistant", "content": "t" * 300}]
+    rows = [{"messages": good}] * 60 + [{"messages": good[1:]}] * 60
+    hub_file(base_dir, "HuggingFaceTB/smol-smoltalk", "data/train-00000-of-00001.parquet", rows)
+    train, held_out = mixture.conversations_of(Source("fineweb", (), NONE), "sft", None)
+    assert good in train
+    assert good[1:] not in train + held_out
+
+
+def test_a_row_of_another_shape_is_named(base_dir: Path) -> None:
+    hub_file(base_dir, "openai/gsm8k", "main/test-00000-of-00001.parquet", [{"question": "q"}])
+    with pytest.raises(task_data.UserError, match=r"gsm8k \(test\) of fineweb: row 1 is not"):
+        task_data.rows("gsm8k", "test", "fineweb")
 
 
 def test_split_holds_out_without_overlap() -> None:

@@ -6,11 +6,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import uvicorn
-
 from nanochat.engine import Engine, Event, Sampling
 from nanochat.gpt import GPT
-from nanochat.server.app import create_app
+from nanochat.server.app import Server, create_app
 from nanochat.server.worker import Worker
 from nanochat.tokenizer import Tokenizer
 from scripts.chat_web import listen
@@ -32,6 +30,19 @@ class Scripted(Engine):
     def say(self, *texts: str, why: str = "stop") -> None:
         self.script = [*(Event("text", text) for text in texts), Event("done", why)]
 
+    def drip(self) -> bool:
+        """Go on piece by piece until nobody listens; whether that came before the end.
+
+        All at once would be over before a server could notice who has gone.
+        """
+        for _ in range(1000):
+            self.go.set()
+            self.go.clear()
+            if self.left.wait(0.01):
+                break
+        self.go.set()
+        return self.left.is_set()
+
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Event]:
         self.prompts.append(list(prompt))
         self.samplings.append(sampling)
@@ -52,11 +63,8 @@ class Scripted(Engine):
 def served(engine: Engine) -> Iterator[str]:
     """The address of a server of this engine, in a thread."""
     listening = listen(0)
-    app = create_app(Worker(engine), "d4 sft", Sampling(0.0, 50, 32))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="off")
-    )
-    server.install_signal_handlers = lambda: None  # not in the main thread
+    worker = Worker(engine)
+    server = Server(create_app(worker, "d4 sft", Sampling(0.0, 50, 32)), worker)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:

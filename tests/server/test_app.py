@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,8 @@ def test_old_messages_are_dropped_and_that_is_told(engine: Scripted, address: st
         ({"seed": -1}, "seed must be"),
         ({"max_tokens": 0}, "max_tokens must be"),
         ({"max_tokens": 10**9}, "max_tokens must be"),
+        ({"temperature": 1e-300}, "temperature must be 0, or from 0.01 to 10"),
+        ({"stream": "false"}, "stream must be true or false"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(address: str, wanted: dict, words: str) -> None:
@@ -153,6 +155,21 @@ def test_no_json_is_refused(address: str, body: bytes) -> None:
     assert response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("field", ["seed", "top_k", "max_tokens", "temperature"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e999", "9" * 4000])
+def test_numbers_that_are_none_are_refused(address: str, field: str, number: str) -> None:
+    body = f'{{"messages": {json.dumps(HI)}, "{field}": {number}}}'
+    response = requests.post(address + URL, data=body, timeout=20)
+    assert response.status_code == 400
+    assert field in response.json()["error"]["message"]
+    assert len(response.json()["error"]["message"]) < 250
+
+
+def test_half_a_character_is_no_accident(engine: Scripted, address: str) -> None:
+    engine.say("x")
+    assert ask(address, messages=[{"role": "user", "content": "\ud800"}]).status_code == 200
+
+
 def test_too_much_is_refused(address: str) -> None:
     response = requests.post(address + URL, data=b" " * 1_100_000, timeout=20)
     assert response.status_code == 413
@@ -160,12 +177,43 @@ def test_too_much_is_refused(address: str) -> None:
 
 def test_another_name_for_this_machine_is_not_answered(address: str) -> None:
     host = address.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=20)
-    connection.request("GET", "/health", headers={"Host": "evil.example"})
-    assert connection.getresponse().status == 400
-    response = requests.get(address + "/health", headers={"Origin": "http://evil"}, timeout=20)
-    assert response.json() == {"status": "ok", "model": "d4 sft"}
+    port = host.split(":")[1]
+    for name, status in (
+        ("evil.example", 403),
+        ("localhost.evil.example", 403),
+        (f"127.0.0.1:{port}.evil", 403),
+        ("localhost", 200),
+        (f"LOCALHOST:{port}", 200),
+        (f"[::1]:{port}", 200),
+    ):
+        connection = http.client.HTTPConnection(host, timeout=20)
+        connection.request("GET", "/health", headers={"Host": name})
+        response = connection.getresponse()
+        assert response.status == status, name
+        assert ("error" in json.loads(response.read())) == (status != 200)
+
+
+def test_a_page_of_another_site_is_not_answered(engine: Scripted, address: str) -> None:
+    """A browser sends a plain POST without asking first; it must not make the model work."""
+    for origin in ("http://evil.example", "null", "https://localhost.evil.example"):
+        response = requests.post(
+            address + URL, json={"messages": HI}, headers={"Origin": origin}, timeout=20
+        )
+        assert response.status_code == 403
+        assert "error" in response.json()
+    assert engine.prompts == []
+    engine.say("x")
+    response = requests.post(
+        address + URL, json={"messages": HI}, headers={"Origin": address}, timeout=20
+    )
+    assert response.status_code == 200
     assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+def test_what_is_not_there_is_said_in_the_same_shape(address: str) -> None:
+    for response in (requests.get(address + "/v1/nothing"), requests.get(address + URL)):
+        assert response.status_code in (404, 405)
+        assert response.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_the_page_allows_nothing_from_elsewhere(address: str) -> None:
@@ -199,15 +247,46 @@ def test_who_goes_away_ends_his_answer(engine: Scripted, address: str, stream: b
         head = f"POST {URL} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         assert engine.begun.wait(10)
-    deadline = time.monotonic() + 10
-    while not engine.left.is_set():  # each piece that is made is a chance to notice
-        assert time.monotonic() < deadline
-        engine.go.set()
-        engine.go.clear()
-        time.sleep(0.01)
-    engine.go.set()
+    assert engine.drip()
     engine.say("again")
     assert ask(address).json()["choices"][0]["message"]["content"] == "again"
+
+
+def test_health_answers_while_a_conversation_is_read(
+    engine: Scripted, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.say("x")
+    reading, go = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> tuple[list[int], int]:
+        reading.set()
+        assert go.wait(20)
+        return [0], 0
+
+    monkeypatch.setattr("nanochat.server.app.prompt_with_room", slow)
+    asking = threading.Thread(target=ask, args=(address,))
+    asking.start()
+    try:
+        assert reading.wait(10)
+        assert requests.get(address + "/health", timeout=5).status_code == 200
+    finally:
+        go.set()
+        asking.join(10)
+
+
+def test_the_servers_end_ends_answers(engine: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    """Both the one under way and the one that waits, without a traceback."""
+    engine.say("a", "b")
+    engine.go.clear()
+    with served(engine) as address:
+        wanted = {"json": {"messages": HI, "stream": True}, "stream": True, "timeout": 20}
+        first = requests.post(address + URL, **wanted)
+        assert engine.begun.wait(10)
+        second = requests.post(address + URL, **wanted)
+    for response in (first, second):
+        assert "the server was ended" in chunks(response)[-1]["error"]["message"]
+    engine.go.set()
+    assert caplog.text == ""
 
 
 def test_too_many_at_once_are_told_so(engine: Scripted, address: str) -> None:

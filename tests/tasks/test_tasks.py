@@ -69,6 +69,10 @@ def test_a_mark_that_is_wrong_is_no_call(mark: str) -> None:
         ("none", False),
         ("", False),
         ("####", False),
+        ("so 1072 + 3\n#### ", False),
+        ("#### 2144-1072", False),
+        ("1,0,7,2", False),
+        ("it is 2144-1072", True),
     ],
 )
 def test_the_number_of_a_reply(reply: str, right: bool) -> None:

@@ -11,17 +11,20 @@ function add(kind, content) {
   item.className = kind;
   item.textContent = content; // text, never markup: whatever the model says
   log.append(item);
-  scroll();
+  scroll(true);
   return item;
 }
 
-function scroll() {
-  log.parentElement.scrollTop = log.parentElement.scrollHeight;
+// To the end; not while somebody reads further up, unless something new begins.
+function scroll(always) {
+  const { scrollHeight, scrollTop, clientHeight } = log.parentElement;
+  if (always || scrollHeight - scrollTop - clientHeight < 120) log.parentElement.scrollTop = scrollHeight;
 }
 
 function busy(controller) {
   answering = controller;
   send.textContent = controller ? "Stop" : "Send";
+  log.ariaBusy = String(Boolean(controller)); // read aloud when it is whole, not word by word
 }
 
 async function ask() {
@@ -38,8 +41,12 @@ async function ask() {
       body: JSON.stringify({ messages: conversation, stream: true }),
       signal: controller.signal,
     });
-    if (!response.ok) throw new Error((await response.json()).error.message);
+    if (!response.ok) {
+      const said = await response.json().catch(() => null);
+      throw new Error(said?.error?.message || `The server failed (status ${response.status}).`);
+    }
     for await (const chunk of chunks(response)) {
+      if (answering !== controller) return; // a new chat was begun meanwhile
       if (chunk.error) throw new Error(chunk.error.message);
       const { delta, finish_reason } = chunk.choices[0];
       if (delta.content) words.data += delta.content;
@@ -49,7 +56,7 @@ async function ask() {
     }
     if (ended === "length") note(item, " … (the answer was cut: it had no more room)");
   } catch (error) {
-    if (answering !== controller) return; // a new chat was begun meanwhile
+    if (answering !== controller) return;
     if (error.name === "AbortError") {
       note(item, " (stopped)");
     } else {
@@ -86,9 +93,10 @@ async function* chunks(response) {
 function show({ dropped_messages, tools }, item) {
   if (dropped_messages && !item.dataset.told) {
     item.dataset.told = "yes";
+    conversation.splice(0, dropped_messages);
     const told = document.createElement("li");
     told.className = "note";
-    told.textContent = `(the first ${dropped_messages} messages no longer fit and are forgotten)`;
+    told.textContent = `(the oldest ${dropped_messages} messages no longer fit and are forgotten)`;
     item.before(told);
   }
   item.querySelectorAll(".tool").forEach((old) => old.remove());
@@ -124,7 +132,7 @@ function fail(error) {
 function submit(words) {
   if (answering || !words.trim()) return;
   if (log.lastElementChild?.className === "error") { // asked anew instead of retried
-    log.lastElementChild.remove();
+    while (!log.lastElementChild.matches(".user")) log.lastElementChild.remove();
     log.lastElementChild.remove();
     conversation.pop();
   }
