@@ -244,7 +244,10 @@ def test_control_c(ready, call):
         time.sleep(1.0)
         started = time.perf_counter()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()  # one that heeds no Ctrl-C must not stay for ever
     assert time.perf_counter() - started < 2
     assert process.returncode != 0
     assert "end" not in out, "it ended too early to be interrupted"
