@@ -46,12 +46,24 @@ def rows(words: Sequence[str], split: str, count: int, seed: int = 0) -> Iterato
     ]
     rng = random.Random(f"spelling bee {split} {seed}")
     for _ in range(count if pool else 0):
-        word = rng.choice(pool)
-        letter = rng.choice(word) if rng.random() < 0.9 else rng.choice("etaoinshrdlu")
+        # As many questions with 1 as with 2 and with 3 or 0: always "1" is right in a third only.
+        wanted = rng.choice((1, 2, rng.choice((0, 3))))
+        word, letter = _draw(rng, pool, wanted)
         quoted = rng.random() < 0.5
         marks = (f"'{letter}'", f"'{word}'") if quoted else (letter, word)
         question = rng.choice(QUESTIONS).format(l=marks[0], w=marks[1])
         yield {"question": question, "answer": word.count(letter), "word": word, "letter": letter}
+
+
+def _draw(rng: random.Random, pool: Sequence[str], wanted: int) -> tuple[str, str]:
+    """A word and a letter that is in it `wanted` times; any other where the words have none."""
+    word, letter = "", ""
+    for _ in range(200):
+        word = rng.choice(pool)
+        letter = rng.choice(word) if wanted else rng.choice("etaoinshrdlu")
+        if word.count(letter) == wanted:
+            break
+    return word, letter
 
 
 def conversation(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -24,6 +24,8 @@ from nanochat.training.runs import TRAINED
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
 TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
+# With a time budget the learning rate falls to zero once, in SFT, and not at the end of each stage.
+TIMED_FLAGS = {"base_train": ["--warmdown=0"], "mid_train": ["--warmdown=0"], "chat_sft": []}
 TIME_SHARES = {"base_train": 45, "mid_train": 20, "chat_sft": 35}  # of a time budget
 # What is measured in a run is bounded, since whole suites take hours on a laptop: questions of each
 # kind or task, seconds, and with a time budget the share of it that those seconds may be.
@@ -226,7 +228,7 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
         "base_train": [
             f"--depth={config.depth}",
             shards,
-            *_iterations(config.base_iterations),
+            *_iterations("base_train", config.base_iterations),
             *training,
         ],
         "base_eval": [
@@ -236,8 +238,8 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
             f"--max_problems={CORE_PROBLEMS}",
             f"--max_seconds={_bound_s(config, CORE_SECONDS, CORE_SHARE)}",
         ],
-        "mid_train": [*_iterations(config.mid_iterations), *training],
-        "chat_sft": [*_iterations(config.sft_iterations), *training],
+        "mid_train": [*_iterations("mid_train", config.mid_iterations), *training],
+        "chat_sft": [*_iterations("chat_sft", config.sft_iterations), *training],
         "chat_eval": [
             tag,
             "--source=sft",
@@ -265,5 +267,5 @@ def _copy(config: PlanConfig) -> list[str]:
     return [f"--copy={ROOT / 'report_overnight.md'}"] if overnight else []
 
 
-def _iterations(n: int | None) -> list[str]:
-    return [] if n is None else [f"--num_iterations={n}"]
+def _iterations(stage: str, n: int | None) -> list[str]:
+    return TIMED_FLAGS[stage] if n is None else [f"--num_iterations={n}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,8 @@ def test_words_of_training_are_not_asked(shared_data: Path) -> None:
     test = list(spelling_bee.rows(words, "test", 2000))
     assert not {row["word"] for row in train} & {row["word"] for row in test}
     assert list(spelling_bee.rows(words, "test", 2000)) == test
+    counts = Counter(row["answer"] for row in test)
+    assert max(counts.values()) < 0.4 * len(test), "the same answer must not be right too often"
     quoted = sum(f"'{row['word']}'" in row["question"] for row in train)
     assert 800 < quoted < 1200
     for row in train:

@@ -202,11 +202,12 @@ def letter_counting(rng: Rng, held: bool) -> Asked:
         text = template.format(l=letter, w=f"'{word}'" if quoted else word)
     count = word.count(letter)
     times = "1 time" if count == 1 else f"{count} times"
+    # The word belongs to the answer: "1" alone is right for most words.
+    answer = f"{times} in '{word}'"
     reply = with_tool(
-        f"'{word}'.count('{letter}')", count, f"The letter '{letter}' comes {times} in '{word}'."
+        f"'{word}'.count('{letter}')", count, f"The letter '{letter}' comes {answer}."
     )
-    number = ("zero", "one", "two", "three", "four", "five")[count] if count < 6 else str(count)
-    return Asked("letter_counting", typed(rng, text), reply, str(count), (str(count), number))
+    return Asked("letter_counting", typed(rng, text), reply, answer, (answer,))
 
 
 SPELL = (
