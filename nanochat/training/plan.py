@@ -57,6 +57,8 @@ class PlanConfig:
     time_budget_s: int | None = None
     wandb_run: str | None = None
     tokenizer_max_chars: int | None = None
+    seed: int | None = None
+    """of the weights and the order of the data (bench/chatbot.py measures the spread)"""
     fresh: bool = False
     """start anew beside an unfinished run"""
     dry_run: bool = False
@@ -215,6 +217,8 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
         f"--eval_tokens={batch.eval_tokens}",
         f"--memory_gb={config.memory_gb}",
     ]
+    if config.seed is not None:
+        training.append(f"--seed={config.seed}")
     if config.wandb_run:
         training.append(f"--wandb_run={config.wandb_run}")
     return {
