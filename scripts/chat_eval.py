@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nanochat.evals.chat import ChatResult
 
 
-TASKS = ("tinyworld", "arc_easy", "arc_challenge", "mmlu", "gsm8k", "spelling")
+TASKS = ("tinyworld", "arc_easy", "arc_challenge", "mmlu", "gsm8k", "spelling_bee")
 OF_A_TASK = 5  # times as many questions of a task as of one of tinyworld's 25 kinds
 
 
@@ -30,7 +30,7 @@ class Config:
     step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
     """which step (default: the last)"""
     tasks: Annotated[str | None, tyro.conf.arg(aliases=["-a"])] = None
-    """some of tinyworld,arc_easy,arc_challenge,mmlu,gsm8k,spelling (default: all that are there,
+    """some of tinyworld,arc_easy,arc_challenge,mmlu,gsm8k,spelling_bee (default: all that are there,
     only tinyworld for a model of tinyworld)"""
     data: str | None = None
     """fineweb or a folder with the tasks' rows (default: what the model was trained on)"""

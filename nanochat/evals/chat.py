@@ -121,7 +121,7 @@ def tinyworld_questions(most: int | None) -> list[Question]:
 
 def task_questions(task: str, source: Source, most: int | None) -> list[Question]:
     """Questions of a task, spread over its rows; empty where its rows are not there."""
-    if task == "spelling":
+    if task == "spelling_bee":
         rows = list(spelling_bee.rows(task_data.words(source), "test", SPELLING_QUESTIONS))
     else:
         rows = task_data.rows(task, "test", source.name) or []

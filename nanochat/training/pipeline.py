@@ -11,19 +11,20 @@ import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from nanochat.system import cli, storage
 from nanochat.system.cli import UserError
 from nanochat.system.log import duration, keep_in, say
 from nanochat.training import runs
 from nanochat.training.plan import (
-    TIME_SHARES,
     PlanConfig,
     batch_of,
     choose_tag,
     plan_lines,
     resolve,
     stage_flags,
+    time_shares,
 )
 from nanochat.training.runs import STAGES, STATUS_NAMES, TRAINED, Stage
 
@@ -113,7 +114,7 @@ def _planned_flags(this: Stage, config: StageRunConfig) -> list[str]:
         # A budget given anew is for what is still to do, so from this session's start.
         since = config.session if config.time_budget_s is not None else None
         left = budget - _spent_s(tag, whole["variables"]["data"], since)
-        flags = [*flags, f"--time_budget_s={_share_s(this, tag, left, whole['stages']):.0f}"]
+        flags = [*flags, f"--time_budget_s={_share_s(this, tag, left, whole):.0f}"]
     return [*flags, "--resume"] if runs.last_checkpoint(this, tag) else flags
 
 
@@ -126,15 +127,15 @@ def _spent_s(tag: str, data: str, session: str | None) -> float:
     )
 
 
-def _share_s(this: Stage, tag: str, left_s: float, flags: dict[str, list[str]]) -> float:
-    """This stage's part of the seconds that are left, by TIME_SHARES of what is still to train."""
+def _share_s(this: Stage, tag: str, left_s: float, whole: dict[str, Any]) -> float:
+    """This stage's part of the seconds that are left, by the shares of what is still to train."""
+    flags, share_of = whole["stages"], time_shares(whole["variables"]["data"])
     ahead = [s for s in TRAINED if not runs.is_finished(s, tag)]
     for later in STAGES[STAGES.index(this) + 1 :]:
         if not later.checkpoint:
             bound = (f.split("=")[1] for f in flags[later.name] if f.startswith("--max_seconds="))
             left_s -= LOADING_S + float(next(bound, 0))
-    shares = sum(TIME_SHARES[s.name] for s in ahead)
-    return max(1.0, left_s * TIME_SHARES[this.name] / shares)
+    return max(1.0, left_s * share_of[this.name] / sum(share_of[s.name] for s in ahead))
 
 
 def status(config: PlanConfig) -> None:

@@ -96,10 +96,11 @@ def test_the_likeliest_of_the_letters_on_offer_is_taken(
 
 def test_chatcore_counts_what_is_there() -> None:
     guessing = {"arc_easy": 0.25, "arc_challenge": 0.25, "mmlu": 0.25, "gsm8k": 0}
-    guessing["spelling"] = 1 / 3
+    guessing["spelling_bee"] = 1 / 3
     assert chat.chatcore(guessing) == (0.0, 5)
     assert chat.chatcore({"arc_easy": 1.0, "gsm8k": 0.5, "colours": 1.0}) == (0.75, 2)
     assert chat.chatcore({"colours": 1.0}) == (0.0, 0)
+    assert not set(chat.GUESSING) & {question.kind for question in held_out()}
 
 
 def test_real_tasks_are_asked_over_all_their_rows(shared_data: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.system import storage
-from nanochat.training import pipeline, runs
+from nanochat.training import pipeline, plan, runs
 from nanochat.training.plan import PlanConfig, batch_of, resolve, stage_flags
 
 
@@ -66,13 +66,14 @@ def test_a_budget_counts_work_not_breaks_nor_downloads(base_dir: Path) -> None:
 
 def test_the_stages_of_a_budget_leave_room_for_measuring(base_dir: Path) -> None:
     keep_plan("d4", [], time_budget_s=1200)
-    flags = runs.read_plan("d4")["stages"]
-    base = pipeline._share_s(runs.TRAINED[0], "d4", 1200.0, flags)
-    mid = pipeline._share_s(runs.TRAINED[1], "d4", 1200.0, flags)
-    assert base < 0.45 * 1200  # nothing is finished, so all three share what is left
-    assert base > 0.9 * 0.45 * 1200
-    assert mid > 0.2 * 1200 * 0.9
-    assert pipeline._share_s(runs.TRAINED[0], "d4", -50.0, flags) == 1.0
+    whole = runs.read_plan("d4")
+    base = pipeline._share_s(runs.TRAINED[0], "d4", 1200.0, whole)
+    mid = pipeline._share_s(runs.TRAINED[1], "d4", 1200.0, whole)
+    share = plan.TINYWORLD_SHARES
+    assert base < share["base_train"] * 12  # nothing is finished: all three share what is left
+    assert base > 0.9 * share["base_train"] * 12
+    assert mid > 0.9 * share["mid_train"] * 12
+    assert pipeline._share_s(runs.TRAINED[0], "d4", -50.0, whole) == 1.0
 
 
 def test_what_is_asked_in_a_run_is_bounded(base_dir: Path) -> None:
