@@ -30,8 +30,8 @@ class Config:
     step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
     """which step (default: the last)"""
     tasks: Annotated[str | None, tyro.conf.arg(aliases=["-a"])] = None
-    """some of tinyworld,arc_easy,arc_challenge,mmlu,gsm8k,spelling_bee (default: all that are there,
-    only tinyworld for a model of tinyworld)"""
+    """some of tinyworld,arc_easy,arc_challenge,mmlu,gsm8k,spelling_bee (default: all that are
+    there, only tinyworld for a model of tinyworld)"""
     data: str | None = None
     """fineweb or a folder with the tasks' rows (default: what the model was trained on)"""
     max_problems: int | None = None
