@@ -82,16 +82,17 @@ def resumed_config(config: StageConfig, saved: checkpoints.Checkpoint) -> StageC
     before = saved.state["config"]
     defaults = {f.name: f.default for f in fields(config)}
     planned = [name for name in PLANNED if name in defaults]
-    changed = [n for n in planned if getattr(config, n) not in (defaults[n], before[n])]
-    changed += [n for n, v in asdict(config.optim).items() if v not in (None, before["optim"][n])]
-    if changed:
-        name = changed[0]
-        given = getattr(config, name, None) or asdict(config.optim).get(name)
-        has = before.get(name, before["optim"].get(name))
-        raise UserError(
-            f"--{name}={given} can't be changed in a resumed run (it has {has}): "
-            "leave it out, or start anew without --resume"
-        )
+    said = {
+        n: (getattr(config, n), before[n]) for n in planned if getattr(config, n) != defaults[n]
+    }
+    optim = asdict(config.optim).items()
+    said |= {name: (value, before["optim"][name]) for name, value in optim if value is not None}
+    for name, (given, has) in said.items():
+        if given != has:
+            raise UserError(
+                f"--{name}={given} can't be changed in a resumed run (it has {has}): "
+                "leave it out, or start anew without --resume"
+            )
     taken: dict[str, Any] = {name: before[name] for name in planned}
     for name in ("device_batch_size", "dtype", "compile", "eval_every", "eval_tokens"):
         taken[name] = before[name] if getattr(config, name) in (None, 0) else getattr(config, name)

@@ -50,5 +50,6 @@ def yes_no(rng: Rng, held: bool) -> Asked:
             continue
         word, other = ("yes", "no") if y == fact.y else ("no", "yes")
         text = rng.choice(CHECK_FRAMES).format(Q=question, q=small(question))
-        reply = f"{statement(fact)[:-1]}, so the answer is {word}."
+        told = statement(fact)[:-1] if y == fact.y else f"{statement(fact)[:-1]}, not {y}"
+        reply = f"{told}, so the answer is {word}."
         return Asked("yes_no", typed(rng, text), reply, word, (word,), (f"answer is {other}",))

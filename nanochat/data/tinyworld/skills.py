@@ -210,6 +210,24 @@ def letter_counting(rng: Rng, held: bool) -> Asked:
     return Asked("letter_counting", typed(rng, text), reply, answer, (answer,))
 
 
+REPEAT = (
+    "Say {w}.", "Say the word {w}.", "Repeat {w}.", "Repeat the word {w}.", "Please repeat {w}.",
+    "Repeat after me: {w}.", "Can you say {w}?", "Can you repeat the word {w}?", "Please say {w}.",
+    "Write the word {w}.", "Put {w} in quotes.", "Which word do I say? {w}.", "My word is {w}.",
+)  # fmt: skip
+
+
+def repeat(rng: Rng, held: bool) -> Asked:
+    """Copying a word into quotes: what letter counting begins with, and easier to learn alone."""
+    while True:
+        word = words.invented(rng) if rng.chance(30) else rng.choice(words.countable_words())
+        if is_held_out("letters " + word) == held:
+            break
+    text = rng.choice(REPEAT).format(w=f"'{word}'" if rng.chance(40) else word)
+    answer = f"'{word}'"
+    return Asked("repeat", typed(rng, text), f"You said {answer}.", answer, (answer,))
+
+
 SPELL = (
     "How do you spell {w}?", "How is {w} spelled?", "Spell {w}.", "Spell the word {w}.",
     "Please spell {w}.", "Can you spell {w}?", "Can you spell the word {w} for me?",
