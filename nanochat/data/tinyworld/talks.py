@@ -115,9 +115,9 @@ def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
 # Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
 # while counting and copying have hardly begun.
 MAKERS: tuple[tuple[Maker, int], ...] = (
-    (unknown, 20), (yes_no, 15), (compare, 10), (larger_number, 6), (next_number, 3), (counting, 10),
-    (arithmetic, 8), (word_problem, 4), (letter_counting, 13), (repeat, 10), (spelling, 7),
-    (small_talk, 14), (story, 3),
+    (unknown, 20), (yes_no, 15), (compare, 10), (larger_number, 6), (next_number, 3),
+    (counting, 10), (arithmetic, 8), (word_problem, 4), (letter_counting, 13), (repeat, 10),
+    (spelling, 7), (small_talk, 14), (story, 3),
 )  # fmt: skip
 WEIGHTED_MAKERS = Weighted(MAKERS)
 
