@@ -109,31 +109,33 @@ class Arrivals:
 
     def __init__(self, shards: tuple[Path, ...]) -> None:
         self.missing = [path for path in shards if not path.exists()]
-        self._trouble = ""
+        self._trouble, self._patience_s = "", GIVE_UP_S
         if self.missing:
             say(f"{len(self.missing)} of {len(shards)} shards come while training goes on")
             threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
-        for path in self.missing:
-            while not path.exists():
+        while missing := [path for path in self.missing if not path.exists()]:
+            for path in missing:
                 try:
                     hub.fetch(_remote(path), path)
-                    self._trouble = ""
+                    self._patience_s = GIVE_UP_S
                 except (Failure, UserError) as error:
                     self._trouble = str(error)
-                    time.sleep(30)
+            if any(not path.exists() for path in missing):
+                time.sleep(30)
 
     def __call__(self, path: Path) -> bool:
         """Wait until the shard is there; a line every half minute says for what."""
         started, said = time.monotonic(), 0.0
         while not path.exists():
             waited = time.monotonic() - started
-            if waited > GIVE_UP_S:
+            if waited > self._patience_s:
+                self._patience_s = 1.0  # the net is gone: do not wait as long for each of the next
                 say(f"{path.name} did not come ({self._trouble}): going on with the others")
                 return False
             if waited >= said:
-                say(f"waiting for {path.name} {self._trouble}")
+                say(f"waiting for {path.name} ({self._trouble or 'it is on its way'})")
                 said += 30
             time.sleep(0.5)
         return True

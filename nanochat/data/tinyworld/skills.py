@@ -218,10 +218,14 @@ REPEAT = (
 
 
 def repeat(rng: Rng, held: bool) -> Asked:
-    """Copying a word into quotes: what letter counting begins with, and easier to learn alone."""
+    """Copying a word into quotes: what letter counting begins with, and easier to learn alone.
+
+    Behind a quote a word is another token than behind a space, one that hardly occurs elsewhere.
+    So words whose letters are never counted in training are repeated there, and the other way.
+    """
     while True:
         word = words.invented(rng) if rng.chance(30) else rng.choice(words.countable_words())
-        if is_held_out("letters " + word) == held:
+        if is_held_out("repeat " + word) == held:
             break
     text = rng.choice(REPEAT).format(w=f"'{word}'" if rng.chance(40) else word)
     answer = f"'{word}'"
