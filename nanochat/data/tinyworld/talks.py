@@ -244,7 +244,9 @@ def _held_out() -> tuple[Question, ...]:
     rng = Rng("tinyworld held out")
     out: list[Question] = []
     # Two wordings can become one by the greetings and the carelessness that `typed` adds.
-    seen = {(plain(str(m["content"])),) for talk in conversations() for m in talk[::2]}
+    seen: set[tuple[str, ...]] = {
+        (plain(str(m["content"])),) for talk in conversations() for m in talk[::2]
+    }
     for stream_of_kind in held_out_stream(rng):
         kind_count = 0
         for question in islice(stream_of_kind, 2000):
