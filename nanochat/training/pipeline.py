@@ -176,6 +176,9 @@ def status(config: PlanConfig) -> None:
     say()
     if not to_do:
         say("🎉 All training stages complete!")
+        if not runs.is_finished(STAGES[-2], tag):  # a run that died while it was asked
+            say("→ Will run: questions to the model → report")
+            return
         say("→ Ready to chat!")
         sys.exit(COMPLETE)
     say(f"→ Will run: {to_do[0]} only" if len(to_do) == 1 else f"→ Will run: {' → '.join(to_do)}")

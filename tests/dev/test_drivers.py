@@ -7,12 +7,17 @@ import os
 import pty
 import re
 import select
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from clone import ROOT, Clone, alive, clone_fixture, wait_for  # noqa: F401
+from clone import ROOT, TOOLS, Clone, alive, clone_fixture, wait_for  # noqa: F401
+from test_setup import fake_python
+
+from nanochat.system.memory_profile import batch_sizes
 
 # Writes its arguments down, prints a plan, and does to a stage what STAND_IN says: "name:7" ends it
 # with that code, "name:slow" makes it wait for a signal and end with 130, as a real one does.
@@ -277,6 +282,143 @@ def test_caffeinate_on_a_mac(ready: Clone) -> None:
     assert "a closed lid pauses the run" in result.out
     assert re.fullmatch(r"-i -w \d+\n", (ready.home / "caffeinate").read_text())
     assert "--memory_gb=64" in calls(ready)[0]
+
+
+# ---- on a Mac ----
+
+
+def apple_silicon(clone: Clone, memory_bytes: int) -> None:
+    """uname, sysctl and caffeinate as on such a Mac; each refuses what macOS would not know."""
+    clone.fake(
+        "uname",
+        'case "${1--s}" in -s) echo Darwin ;; -m) echo arm64 ;; -n) echo mac ;; *) exit 1 ;; esac',
+    )
+    clone.fake(
+        "sysctl",
+        f'case "$*" in "-n hw.memsize") echo {memory_bytes} ;; '
+        '"-n hw.optional.arm64") echo 1 ;; *) exit 1 ;; esac',
+    )
+    clone.fake("caffeinate", 'echo "$*" > "$HOME/caffeinate"')
+
+
+# Options that GNU tools have and those of macOS lack, or read otherwise. A long option is one more:
+# BSD tools take none. (`readlink -f` came with macOS 12.3 only.)
+GNU_ONLY = {
+    "date": "-d* | -I*",
+    "find": "-printf | -executable | -quit",
+    "grep": "-P* | -*oP*",
+    "head": "-n-*",
+    "mktemp": "-p*",
+    "ps": "-C* | -q*",
+    "readlink": "-f* | -e* | -m*",
+    "sed": "-r* | -z* | -s* | -i | -i[e]*",
+    "sort": "-V* | -h*",
+    "stat": "-c* | -L*c*",
+    "touch": "-d*",
+    "tr": "-t*",
+}
+ONLY_GNU_TOOLS = ("nproc", "realpath", "setsid", "tac", "timeout", "free", "numfmt", "flock")
+
+
+def bsd_tools(clone: Clone) -> None:
+    """Put a guard before every tool that dies of a GNU option; what only GNU has is not there."""
+    for name in sorted(TOOLS | GNU_ONLY.keys()):
+        real = shutil.which(name)
+        if name in ("bash", "sh", "env") or real is None:  # long options of those are our scripts'
+            continue
+        refuse = GNU_ONLY.get(name, "@nothing@")
+        clone.fake(
+            name,
+            f"""for argument in "$@"; do
+  case $argument in
+    --) break ;;
+    --* | {refuse})
+      echo "{name}: illegal option $argument" | tee -a "$HOME/illegal" >&2
+      exit 64 ;;
+  esac
+done
+exec {shlex.quote(os.path.realpath(real))} "$@" """,
+        )
+    assert not any((clone.bin / name).exists() for name in ONLY_GNU_TOOLS)
+
+
+@pytest.mark.parametrize("driver", ["runcpu", "runmac_overnight"])
+@pytest.mark.parametrize(
+    ("memory_gb", "rows", "total"), [(128, 16, 4096), (64, 8, 2048), (32, 4, 1024), (16, 1, 512)]
+)
+def test_memory_of_a_mac_decides_the_batch(
+    ready: Clone, driver: str, memory_gb: int, rows: int, total: int
+) -> None:
+    apple_silicon(ready, memory_gb * 2**30)
+    assert ready.bash(f"dev/{driver}.sh", "--plan").code == 0
+    ((_, *flags),) = calls(ready)
+    (found,) = [flag for flag in flags if flag.startswith("--memory_gb=")]
+    assert found == f"--memory_gb={memory_gb}"
+    assert not (ready.home / "caffeinate").exists(), "a plan keeps nobody awake"
+    batch = batch_sizes(int(found.split("=")[1]), 256)
+    assert (batch.device_batch_size, batch.total_batch_size) == (rows, total)
+
+
+def test_memory_of_a_mac_may_be_overruled_or_unknown(ready: Clone) -> None:
+    apple_silicon(ready, 128 * 2**30)
+    ready.bash("dev/runcpu.sh", "--plan", MEMORY_SIZE="64")
+    ready.fake("sysctl", "exit 1")
+    result = ready.bash("dev/runcpu.sh", "--plan")
+    assert "planning for 8 GB" in result.out
+    overruled, unknown = calls(ready)
+    assert "--memory_gb=64" in overruled
+    assert "--memory_gb=8" in unknown
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_mac_has_no_gnu_tools(ready: Clone, driver: str) -> None:
+    """A run, one that fails, and one that finds the lock of a dead one, with BSD tools alone."""
+    bsd_tools(ready)
+    apple_silicon(ready, 64 * 2**30)
+    assert ready.bash(f"dev/{driver}.sh").code == 0
+    assert ready.bash(f"dev/{driver}.sh", STAND_IN="base_train:1").code == 1
+    (ready.base_dir / "run.lock").write_text("99999999 mac runcpu.sh 2026-01-01 00:00:00\n")
+    result = ready.bash(f"dev/{driver}.sh")
+    assert (result.code, result.err.count("illegal")) == (0, 0)
+    assert stages_called(ready)[-len(STAGES) :] == STAGES
+    assert not (ready.home / "illegal").exists()
+    assert re.fullmatch(r"-i -w \d+\n", (ready.home / "caffeinate").read_text())
+
+
+def test_a_mac_is_set_up_without_gnu_tools(clone: Clone) -> None:
+    bsd_tools(clone)
+    apple_silicon(clone, 64 * 2**30)
+    fake_python(clone, 313, machine="arm64")
+    assert clone.bash("dev/setup.sh").code == 0
+    (clone.venv / "bin" / "python").unlink()
+    again = clone.bash("dev/setup.sh", LINKS="/some/wheels")
+    assert again.code == 0
+    assert "making it anew" in again.out
+    assert not (clone.home / "illegal").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "date -d yesterday",
+        "stat -c %s dev/lib.sh",
+        "sed -i s/a/a/ /dev/null",
+        "sed -r s/a/a/ /dev/null",
+        "readlink -f dev",
+        "ls --color=never",
+        "mktemp -p .",
+        "grep -P a dev/lib.sh",
+        "timeout 1 true",
+    ],
+)
+def test_a_gnu_tool_would_be_noticed(clone: Clone, line: str) -> None:
+    bsd_tools(clone)
+    lib = clone.root / "dev" / "lib.sh"
+    assert clone.lib("check_variables").code == 0
+    lib.write_text(
+        lib.read_text().replace("\ncheck_variables() {", f"\ncheck_variables() {{ {line}\n")
+    )
+    assert clone.lib("check_variables").code in (64, 127)  # refused by the guard, or not there
 
 
 @pytest.mark.parametrize("name", ["CONDA_PREFIX", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"])

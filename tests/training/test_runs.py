@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,6 +99,21 @@ def test_a_damaged_line_of_metrics_is_left_out(base_dir: Path) -> None:
     with open(base_dir / "metrics" / "base_d4.jsonl", "a") as file:
         file.write('{"time": 2.')
     assert runs.metrics_of("base", "d4") == [{"time": 1.0}]
+
+
+def test_a_run_that_died_while_it_was_asked_is_finished(
+    base_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_plan("d4", [])
+    done = SimpleNamespace(state={"finished": True}, folder=Path("step_000001"), step=1)
+    monkeypatch.setattr(runs, "last_checkpoint", lambda stage, tag: done)
+    pipeline.status(PlanConfig(model_tag="d4"))
+    assert "→ Will run: questions to the model → report" in capsys.readouterr().out
+    write_metrics(base_dir, "chat_eval_sft", "d4", [{"time": 1.0, "eval": {"mean": 0.5}}])
+    with pytest.raises(SystemExit) as ended:
+        pipeline.status(PlanConfig(model_tag="d4"))
+    assert ended.value.code == pipeline.COMPLETE
+    assert "→ Ready to chat!" in capsys.readouterr().out
 
 
 def test_auto_is_what_it_came_to_when_continued(
