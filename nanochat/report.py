@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nanochat.evals import core_tasks
 from nanochat.system import storage
 from nanochat.system.cli import UserError
 from nanochat.system.log import duration, say
-from nanochat.tasks import GUESSING
+from nanochat.tasks import GUESSING, chatcore_name
 from nanochat.training import runs
 from nanochat.training.runs import SMOKE_TEST_TOKENS, STAGES, TRAINED
 
-NAMES = {"base": "base training", "mid": "midtraining", "sft": "SFT"}
 # Share of held-out questions answered, at least -> what that means, in words.
 VERDICTS = (
     (0.85, "It answers nearly all simple questions about its small world."),
@@ -70,7 +70,7 @@ def verdict(tag: str) -> Iterator[str]:
         yield f"**This run is not finished**: {unfinished[0].title}, {where}."
         yield f"It goes on with `MODEL_TAG={tag} bash dev/continue_training.sh`."
         yield ""
-    tokens = _tokens(tag)
+    tokens = runs.tokens_read(tag)
     read = f"It has read {tokens / 1e6:.1f} M tokens."
     if tokens < SMOKE_TEST_TOKENS:
         read += " That is a smoke test: everything works, and the model has seen next to nothing."
@@ -86,13 +86,9 @@ def verdict(tag: str) -> Iterator[str]:
     yield ""
 
 
-def _tokens(tag: str) -> int:
-    found = (runs.last_checkpoint(stage, tag) for stage in TRAINED)
-    return sum(checkpoint.state["tokens"] for checkpoint in found if checkpoint)
-
-
 def _plan_and_machine(tag: str) -> Iterator[str]:
-    states = [c.state for s in TRAINED if (c := runs.last_checkpoint(s, tag))]
+    found = [c for s in TRAINED if (c := runs.last_checkpoint(s, tag))]
+    states = [checkpoint.state for checkpoint in found]
     yield "## Machine and plan"
     yield ""
     if states:
@@ -113,15 +109,10 @@ def _plan_and_machine(tag: str) -> Iterator[str]:
         model, batch = states[0]["model"], states[0]["batch"]
         yield (
             f"- model: depth {model['depth']}, vocabulary {model['vocab_size']:,}, "
-            f"context {model['max_seq_len']}, {_parameters(tag):,} parameters"
+            f"context {model['max_seq_len']}, {found[0].model_config().num_params():,} parameters"
         )
         yield f"- batch: {batch['device_batch_size']} rows, {batch['total_batch_size']:,} tokens"
     yield ""
-
-
-def _parameters(tag: str) -> int:
-    found = next(c for s in TRAINED if (c := runs.last_checkpoint(s, tag)))
-    return found.model_config().num_params()
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -138,8 +129,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[s
 def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
     rows = []
     for stage in TRAINED:
-        name = stage.checkpoint or ""
-        records = runs.metrics_of(name, tag)
+        records = runs.metrics_of(stage.checkpoint or "", tag)
         steps = [r for r in records if "loss" in r]
         if not steps:
             continue
@@ -147,7 +137,7 @@ def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
         held_out = (f"{key} {value:.4f}" for key, value in (evals[-1] if evals else {}).items())
         rows.append(
             (
-                NAMES[name],
+                stage.title,
                 f"{steps[-1]['step']:,} of {steps[-1]['num_iterations']:,}",
                 f"{steps[-1]['tokens']:,}",
                 duration(sum(r["step_s"] for r in steps)),
@@ -170,7 +160,7 @@ def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
 
 def _samples(tag: str) -> Iterator[str]:
     found = [
-        (NAMES[stage.checkpoint or ""], record["samples"])
+        (stage.title, record["samples"])
         for stage in TRAINED
         for record in runs.metrics_of(stage.checkpoint or "", tag)[-1:]
         if record.get("samples")
@@ -204,8 +194,7 @@ def _base_figures(tag: str) -> Iterator[str]:
             yield f"- {name.removesuffix('_bpb')}: {found[name]:.4f} bits per byte"
     core = {k[5:]: v for k, v in found.items() if k.startswith("core_") and k != "core_tasks"}
     if "core" in found:
-        n = int(found.get("core_tasks", len(core)))
-        name = "CORE" if n == 22 else f"CORE ({n} of 22)"
+        name = core_tasks.name(int(found["core_tasks"]))
         yield f"- {name}: {found['core']:.4f} (0 is guessing, 1 is perfect)"
     yield ""
     if core:
@@ -232,8 +221,8 @@ def _chat_figures(tag: str, plots: dict[str, str]) -> Iterator[str]:
         (task, f"{found[task]:.1%}", f"{g:.0%}") for task, g in GUESSING.items() if task in found
     ]
     if tasks:
-        n = found["chatcore_tasks"]
-        yield f"{'ChatCORE' if n == 6 else f'ChatCORE ({n:.0f} of 6)'}: {found['chatcore']:.4f} "
+        name = chatcore_name(int(found["chatcore_tasks"]))
+        yield f"{name}: {found['chatcore']:.4f} "
         yield "(0 is guessing, 1 is perfect)."
         yield ""
         yield from _table(("task", "right", "guessing"), tasks)
@@ -305,10 +294,9 @@ def draw(tag: str, folder: Path) -> dict[str, str]:
 def _losses(tag: str) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for stage in TRAINED:
-        name = stage.checkpoint or ""
-        records = [r for r in runs.metrics_of(name, tag) if "loss" in r]
+        records = [r for r in runs.metrics_of(stage.checkpoint or "", tag) if "loss" in r]
         if records:
-            found[NAMES[name]] = records
+            found[stage.title] = records
     return found
 
 

@@ -143,7 +143,7 @@ def ask_tasks(
     config: Config, model: GPT, tokenizer: Tokenizer, tasks: list[Task]
 ) -> list[TaskScore]:
     """Ask the tasks that are there, a line each, then CORE, then what is missing."""
-    from nanochat.evals import core
+    from nanochat.evals import core, core_tasks
     from nanochat.system import log
 
     lines: dict[str, log.StepLine] = {}
@@ -169,7 +169,9 @@ def ask_tasks(
         if task.missing:
             log.say(f"{task.label:32} missing: {task.missing}")
     asked = sum(score.asked for score in scores)
-    log.say(f"{core.name(len(scores))}: {core.mean_centered(scores):.4f} ({asked:,} questions)")
+    log.say(
+        f"{core_tasks.name(len(scores))}: {core.mean_centered(scores):.4f} ({asked:,} questions)"
+    )
     return scores
 
 

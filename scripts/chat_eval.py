@@ -67,6 +67,7 @@ def main(config: Config) -> None:
     from nanochat.evals import chat
     from nanochat.system import log
     from nanochat.system.device import open_device
+    from nanochat.tasks import chatcore_name
     from nanochat.training import checkpoint_manager as checkpoints
 
     log.keep_in(config.log_file)
@@ -103,8 +104,7 @@ def main(config: Config) -> None:
             log.say(f"mean over kinds {result.mean():.1%}, repetition {result.repetition():.1%}")
     core, count = chat.chatcore(summary)
     if count:
-        name = "ChatCORE" if count == chat.CHATCORE_TASKS else f"ChatCORE ({count} of 6)"
-        log.say(f"{name}: {core:.4f} (0 is guessing, 1 is perfect)")
+        log.say(f"{chatcore_name(count)}: {core:.4f} (0 is guessing, 1 is perfect)")
         summary |= {"chatcore": core, "chatcore_tasks": count}
     if "tinyworld" in groups:  # else the report would lose what it needs
         metrics = log.Metrics(f"chat_eval_{config.source}", found.tag, 0)

@@ -7,7 +7,6 @@ says where its shards are.
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from pathlib import Path
 from nanochat.conversation import Conversation, check
 from nanochat.data import fineweb, imported, tinyworld
 from nanochat.data.shards import (
-    UNREADABLE,
     Arrived,
     open_shard,
+    read_bytes,
     shard_path,
     shards_in,
-    unreadable,
     write_shard,
 )
 from nanochat.system import storage
@@ -202,17 +200,15 @@ def read_conversations(path: Path) -> list[Conversation]:
 
     Raises UserError that names file and line of one that is not well formed.
     """
+    lines = read_bytes(path).split(b"\n")
     conversations: list[Conversation] = []
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):  # noqa: B007 (named in the message below)
-                if line.strip():
-                    found = json.loads(line.decode("utf-8"))
-                    talk = found.get("messages") if isinstance(found, dict) else found
-                    conversations.append(check(talk))
+        for number, line in enumerate(lines, 1):  # noqa: B007 (named in the message below)
+            if line.strip():
+                found = json.loads(line.decode("utf-8"))
+                talk = found.get("messages") if isinstance(found, dict) else found
+                conversations.append(check(talk))
     except (ValueError, UserError) as error:
         raise UserError(f"{path} line {number}: {error}") from None
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
     return conversations

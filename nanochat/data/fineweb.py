@@ -110,9 +110,8 @@ class Arrivals:
     def __init__(self, shards: tuple[Path, ...]) -> None:
         self.missing = [path for path in shards if not path.exists()]
         self._trouble, self._patience_s = "", GIVE_UP_S
-        if self.missing:
-            say(f"{len(self.missing)} of {len(shards)} shards come while training goes on")
-            threading.Thread(target=self._work, daemon=True).start()
+        say(f"{len(self.missing)} of {len(shards)} shards come while training goes on")
+        threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
         while missing := [path for path in self.missing if not path.exists()]:

@@ -259,15 +259,9 @@ def _sha256(path: Path) -> str:
 
 
 def fetch_matching(
-    repo: str, patterns: tuple[str, ...], folder: Path, progress: Progress = lambda done, size: None
-) -> int:
-    """Every file of the repository that one of the patterns names; returns how many are there."""
-    wanted = {
-        name: file
-        for name, file in manifest_of(repo, folder).items()
-        if any(fnmatch(name, pattern) for pattern in patterns)
-    }
-    for name, file in sorted(wanted.items()):
-        if not is_whole(file, folder / name):
+    repo: str, pattern: str, folder: Path, progress: Progress = lambda done, size: None
+) -> None:
+    """Fetch every file of the repository that the pattern names and that is not there whole."""
+    for name, file in sorted(manifest_of(repo, folder).items()):
+        if fnmatch(name, pattern) and not is_whole(file, folder / name):
             fetch(file, folder / name, progress)
-    return len(wanted)

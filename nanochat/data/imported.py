@@ -7,7 +7,6 @@ Folders in folders are read, hidden ones are not.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import zlib
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.conversation import Conversation, check
-from nanochat.data.shards import UNREADABLE, read_epoch, shard_path, unreadable, write_shard
+from nanochat.data.shards import read_bytes, read_epoch, shard_path, write_shard
 from nanochat.system import storage
 from nanochat.system.cli import UserError
 from nanochat.system.log import say
@@ -28,6 +27,7 @@ SHARD_CHARACTERS = 100_000_000
 LONGEST_DOCUMENT = 20_000  # characters
 HELD_OUT_EVERY = 50  # every 50th document, by hash, is for validation
 SMALL_BYTES = 2_000_000
+SHOWN_EVERY = 200  # items; a small part of a second
 VALIDATION = "validation.parquet"
 CONVERSATIONS = "conversations.jsonl"
 NOTES = "import.json"
@@ -106,7 +106,8 @@ def bring_in(folder: Path) -> Iterator[str]:
                 else:
                     counts[1] += 1
                     talks.write(json.dumps(item, ensure_ascii=False) + "\n")
-                yield f"{counts[0]:,} documents, {counts[1]:,} conversations | {path.name}"
+                if sum(counts) % SHOWN_EVERY == 0:
+                    yield f"{counts[0]:,} documents, {counts[1]:,} conversations | {path.name}"
         if not held_out and train.pending:
             held_out.append(train.pending.pop())
         train.flush()
@@ -177,17 +178,9 @@ def pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _raw(path: Path) -> bytes:
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-            return file.read()
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
-
-
 def _text(path: Path) -> str:
     """The text of a file: UTF-8, else Latin-1 in its Windows form, which is said."""
-    raw = _raw(path)
+    raw = read_bytes(path)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -206,7 +199,7 @@ def _text(path: Path) -> str:
 
 def _lines(path: Path) -> Iterator[str | Conversation]:
     """Documents and conversations of a .jsonl. Raises UserError that names the line."""
-    for number, line in enumerate(_raw(path).split(b"\n"), 1):
+    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
         if not line.strip():
             continue
         try:

@@ -140,15 +140,16 @@ def read_file(path: Path) -> Iterator[str]:
     if path.suffix not in (".txt", ".gz", ".md"):
         raise UserError(f"{path}: the text must be in a .txt, .md, .txt.gz or .parquet file")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            raw = file.read()
-        yield raw.decode("utf-8")
+        yield read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at {error.start})") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file, unpacked where it is a .gz. Raises UserError that names it."""
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+            return file.read()
     except UNREADABLE as error:
-        raise unreadable(path, error) from None
-
-
-def unreadable(path: Path, error: Exception) -> UserError:
-    """What to say of a file that can't be read."""
-    return UserError(f"{path} can't be read ({getattr(error, 'strerror', None) or error})")
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} can't be read ({reason})") from None

@@ -6,7 +6,6 @@ A row: arc_easy, arc_challenge and mmlu {"question", "choices", "answer": index}
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import Any
 
 from nanochat.data import hub
 from nanochat.data.dataset import Source
-from nanochat.data.shards import UNREADABLE, read_epoch, unreadable
+from nanochat.data.shards import read_bytes, read_epoch
 from nanochat.system import storage
 from nanochat.system.cli import Failure, UserError
 from nanochat.system.log import say
@@ -79,7 +78,7 @@ def rows(task: str, split: str, data: str) -> list[Row] | None:
 def words(source: Source) -> list[str]:
     """Words to spell: a folder's list (words/*.txt.gz, a word a line), else those of the text."""
     for path in sorted(Path(source.name).glob("words/*.txt.gz")):
-        return _read(path).decode("utf-8", errors="replace").split()
+        return read_bytes(path).decode("utf-8", errors="replace").split()
     found: dict[str, None] = {}  # in the order of the text
     shards = source.shards_there()
     texts = read_epoch(shards) if shards else iter(())
@@ -92,7 +91,7 @@ def fetch(progress: hub.Progress = lambda done, size: None) -> None:
     """Fetch every task from the hub; one that can't be had is said and left out."""
     for (task, split), (repo, pattern) in HUB_FILES.items():
         try:
-            hub.fetch_matching(repo, (pattern,), _place(repo), progress)
+            hub.fetch_matching(repo, pattern, _place(repo), progress)
         except (Failure, UserError) as error:
             say(f"{task} ({split}) is left out: {error}")
 
@@ -110,16 +109,8 @@ def _hub_paths(task: str, split: str) -> list[Path]:
     return [place / name for name in names if fnmatch(name, pattern)]
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with gzip.open(path) as file:
-            return file.read()
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
-
-
 def _lines(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_bytes(path).splitlines(), 1):
         try:
             yield json.loads(line)
         except ValueError as error:

@@ -24,7 +24,6 @@ SHORT_ANSWER_TOKENS = 80
 BATCH = 32
 BLOCK = 4 * BATCH  # questions sorted by length together, to pad little
 BY_LETTER = ("arc_easy", "arc_challenge", "mmlu")
-CHATCORE_TASKS = 6
 SPELLING_QUESTIONS = 1_000
 
 
@@ -173,8 +172,13 @@ def ask(
     return result
 
 
+def _letters(question: Question) -> str:
+    """The answers on offer; tinyworld's questions offer none."""
+    return question.letters if isinstance(question, TaskQuestion) else ""
+
+
 def _room(engine: Engine, question: Question) -> int:
-    if getattr(question, "letters", ""):
+    if _letters(question):
         return 1
     wanted = ANSWER_TOKENS.get(question.kind, SHORT_ANSWER_TOKENS)
     return min(wanted, engine.model.config.max_seq_len // 2)
@@ -191,7 +195,7 @@ def _prompt(engine: Engine, question: Question) -> list[int] | None:
 def _replies(engine: Engine, some: Sequence[tuple[Question, list[int]]]) -> list[str]:
     """Replies to questions of one kind of answer: all by letter, or all in words."""
     prompts = [prompt for _, prompt in some]
-    letters = [getattr(question, "letters", "") for question, _ in some]
+    letters = [_letters(question) for question, _ in some]
     if any(letters):
         logits, _ = engine.prefill(prompts)
         replies = []

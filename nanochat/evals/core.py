@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from nanochat.evals.core_tasks import LABELS, Example, Task
+from nanochat.evals.core_tasks import Example, Task
 from nanochat.fused import CHUNK_FLOATS
 from nanochat.gpt import GPT
 from nanochat.tokenizer import Tokenizer
@@ -75,15 +75,6 @@ def centered(accuracy: float, baseline: float) -> float:
 def mean_centered(scores: Sequence[TaskScore]) -> float:
     """Mean of the centered scores: CORE, where all the tasks are there."""
     return sum(score.centered for score in scores) / len(scores)
-
-
-def name(n_tasks: int) -> str:
-    """What a mean over so many tasks may be called.
-
-    >>> name(22), name(18)
-    ('CORE', 'CORE (18 of 22)')
-    """
-    return "CORE" if n_tasks == len(LABELS) else f"CORE ({n_tasks} of {len(LABELS)})"
 
 
 # --- from a question to tokens -------------------------------------------------------------------

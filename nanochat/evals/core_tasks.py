@@ -70,6 +70,15 @@ class Task:
     missing: str = ""
 
 
+def name(n_tasks: int) -> str:
+    """What a mean over so many tasks may be called.
+
+    >>> name(22), name(18)
+    ('CORE', 'CORE (18 of 22)')
+    """
+    return "CORE" if n_tasks == len(LABELS) else f"CORE ({n_tasks} of {len(LABELS)})"
+
+
 def load_tasks(folder: Path) -> list[Task]:
     """All 22 tasks, in order, of a folder with core_tasks.json or of the unpacked eval bundle.
 

@@ -176,7 +176,7 @@ def status(config: PlanConfig) -> None:
     say()
     if not to_do:
         say("🎉 All training stages complete!")
-        if not runs.is_finished(STAGES[-2], tag):  # a run that died while it was asked
+        if runs.measured("chat_eval", tag) is None:  # a run that died while it was asked
             say("→ Will run: questions to the model → report")
             return
         say("→ Ready to chat!")
@@ -193,8 +193,7 @@ def finish(config: TagConfig) -> None:
     """The last words of a run: honest about what to expect, and how to chat."""
     keep_in(config.log_file)
     tag = config.model_tag or runs.newest_tag()
-    found = [c for s in TRAINED if (c := runs.last_checkpoint(s, tag)) is not None]
-    tokens = sum(c.state["tokens"] for c in found)
+    tokens = runs.tokens_read(tag)
     started = runs.read_plan(tag)["time"]
     answers = runs.measured("chat_eval", tag)
     say()

@@ -108,6 +108,12 @@ def is_trained(tag: str) -> bool:
     return all(is_finished(stage, tag) for stage in TRAINED)
 
 
+def tokens_read(tag: str) -> int:
+    """Tokens that a model has been trained with, over its stages."""
+    found = (last_checkpoint(stage, tag) for stage in TRAINED)
+    return sum(checkpoint.state["tokens"] for checkpoint in found if checkpoint)
+
+
 def metrics_of(name: str, tag: str) -> list[dict[str, Any]]:
     """The records of metrics/<name>_<tag>.jsonl; a line that a power cut damaged is left out."""
     path = storage.base_dir() / "metrics" / f"{name}_{tag}.jsonl"

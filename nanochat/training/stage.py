@@ -28,10 +28,11 @@ from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.loop import Diverged, LoopConfig, TrainState, train
 from nanochat.training.optim import MuonAdamW, schedule
+from nanochat.training.runs import TRAINED
 from nanochat.training.stage_config import PLANNED, OptimConfig, StageConfig
 from nanochat.training.time_budget import TimeBudget
 
-NAMES = {"base": "base training", "mid": "midtraining", "sft": "SFT"}
+NAMES = {stage.checkpoint: stage.title for stage in TRAINED}
 NEXT = {"base": "scripts.mid_train", "mid": "scripts.chat_sft", "sft": "scripts.chat_cli -i sft"}
 COMPLETIONS = ("The capital of France is", "The opposite of hot is", "Once there was a")
 QUESTIONS = ("What color is the sky?", "What is the opposite of hot?", "Who are you?")

@@ -315,7 +315,7 @@ def test_centered_and_their_mean() -> None:
 
 def test_only_all_the_tasks_are_core() -> None:
     assert len(core_tasks.LABELS) == len(set(core_tasks.LABELS)) == 22
-    names = [core.name(n) for n in range(1, 23)]
+    names = [core_tasks.name(n) for n in range(1, 23)]
     assert names[17] == "CORE (18 of 22)"
     assert names.index("CORE") == 21
 
