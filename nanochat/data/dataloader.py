@@ -28,6 +28,7 @@ IGNORED = -1  # target of a position that teaches nothing
 # batches, and consecutive steps would learn from one page of one book.
 MOST_LANES = 64
 BATCHES_AHEAD = 4
+CHOICE = 16  # conversations to choose from when a row is filled
 DOCUMENTS_A_CALL = 64  # tokenised together; larger calls make the first batch late
 
 Position = dict[str, Any]
@@ -176,24 +177,34 @@ def packed_rows(
 def whole_rows(read: Reader, max_seq_len: int, position: Position | None = None) -> Iterator[Row]:
     """Rows of whole conversations, as many as fit, the rest unsupervised.
 
-    The reader must cut at max_seq_len + 1 tokens; every row then takes at least one conversation,
-    so nothing waits in a buffer for ever.
+    A row takes the one that has waited longest, then the longest of those waiting that still fit:
+    rows are nearly full, and nothing waits for ever. The reader must cut at max_seq_len + 1 tokens.
     """
-    cursor = position["next"] if position else None
-    documents = read(cursor)
-    document = next(documents)
-    length = max_seq_len + 1
+    waiting: list[Document] = []
+    last_read: Cursor | None = None
+    if position is not None:
+        waiting = [next(read(cursor)) for cursor in position["waiting"]]
+        last_read = position["next"]
+    documents = read(last_read)
+    if last_read is not None:
+        next(documents)  # it was taken already
     while True:
-        ids: list[int] = []
-        mask: list[int] = []
-        while len(ids) + len(document.ids) <= length:
-            ids += document.ids
-            mask += document.mask or [1] * len(document.ids)
-            document = next(documents)
-        padding = length - len(ids)
-        ids += [ids[0]] * padding
-        mask += [0] * padding
-        yield Row(ids, mask, {"next": document.cursor, "epoch": document.cursor[0]})
+        while len(waiting) < CHOICE:
+            waiting.append(next(documents))
+            last_read = waiting[-1].cursor
+        ids, mask, space = [], [], max_seq_len + 1
+        chosen: Document | None = waiting[0]
+        while chosen is not None:
+            waiting = [document for document in waiting if document is not chosen]
+            ids += chosen.ids
+            mask += chosen.mask or [1] * len(chosen.ids)
+            space -= len(chosen.ids)
+            fitting = (document for document in waiting if len(document.ids) <= space)
+            chosen = max(fitting, key=lambda document: len(document.ids), default=None)
+        ids += [ids[0]] * space
+        mask += [0] * space
+        saved = {"waiting": [document.cursor for document in waiting], "next": last_read}
+        yield Row(ids, mask, {**saved, "epoch": last_read[0] if last_read else 0})
 
 
 def batches(rows: Iterable[Row], batch_size: int) -> Iterator[Batch]:

@@ -266,24 +266,44 @@ def test_whole_rows_lose_no_conversation(tokenizer: Tokenizer, sizes: list) -> N
     rows = []
     for row in whole_rows(read, length):
         rows.append(row)
-        if row.position["epoch"] > 0:
+        if row.position["next"] and row.position["next"][0] > 1:
             break
-    expected = [render(one, tokenizer, length + 1).ids for one in talks]
-    assert talks_in(rows, tokenizer.bos)[: len(talks)] == expected
+    # What was read and is not waiting was given once: nothing is lost, nothing twice.
+    waiting = [render(talks[i], tokenizer, length + 1).ids for _, i in row.position["waiting"]]
+    epoch, last = row.position["next"]
+    read_whole = [render(one, tokenizer, length + 1).ids for one in talks]
+    everything = read_whole * epoch + read_whole[: last + 1]
+    assert sorted(talks_in(rows, tokenizer.bos) + waiting) == sorted(everything)
     for row in rows:
         assert len(row.ids) == len(row.mask) == length + 1
         assert row.ids[0] == tokenizer.bos
 
 
 def test_whole_rows_mask_is_the_conversations(tokenizer: Tokenizer) -> None:
-    one, other = talk("How many?", "Three."), talk("Why?", "So.")
+    one, other = talk("How many of them?", "Three of them."), talk("Why?", "So.")
     a, b = render(one, tokenizer), render(other, tokenizer)
     length = len(a.ids) + len(b.ids) + 3  # four positions of padding
     row = next(
-        whole_rows(conversation_reader([one, other, talk("a" * 30, "b")], tokenizer), length)
+        whole_rows(conversation_reader([one, other, talk("a" * 60, "b")], tokenizer), length)
     )
     assert row.ids == [*a.ids, *b.ids, *[tokenizer.bos] * 4]
     assert row.mask == [*a.mask, *b.mask, 0, 0, 0, 0]
+
+
+def test_rows_are_nearly_full(tokenizer: Tokenizer) -> None:
+    talks = [talk("?" * (1 + 7 * i % 23), "z" * (1 + 5 * i % 31)) for i in range(100)]
+    length = 96
+    rows = take(whole_rows(conversation_reader(talks, tokenizer, length + 1), length), 60)
+    used = sum(len(ids) for ids in talks_in(rows, tokenizer.bos))
+    assert used > 0.95 * 60 * (length + 1)
+    full, space = [], length + 1  # the control: taken in order, the rows are emptier
+    for one in talks:
+        ids = render(one, tokenizer).ids
+        if len(ids) > space:
+            full.append(length + 1 - space)
+            space = length + 1
+        space -= len(ids)
+    assert sum(full) < 0.9 * len(full) * (length + 1)
 
 
 def test_a_row_takes_a_conversation_that_just_fits(tokenizer: Tokenizer) -> None:
