@@ -173,6 +173,8 @@ class Tokenizer:
                 raise ValueError("ids are not in the order of bytes, merges, special tokens")
             if whole["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] != PATTERN:
                 raise ValueError("another split pattern")
+            if whole != json.loads(tokenizer.to_json()):
+                raise ValueError("it is damaged, or another program changed it")
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(
                 f"{path} is not a tokenizer of nanochat's ({error}): "

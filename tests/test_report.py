@@ -11,16 +11,22 @@ import pytest
 
 from nanochat import report
 from nanochat.system import storage
+from nanochat.training import checkpoint_manager as checkpoints
 from tests.training.test_runs import keep_plan, write_metrics
 
 CHOICES = {"torch": "2", "device": "cpu", "dtype": "float32", "compile": False, "threads": 2}
 
 
 def keep_stage(base: Path, stage: str, step: int, total: int, tokens: int) -> None:
-    storage.write_json(
-        base / f"{stage}_checkpoints" / "d4" / f"step_{step:06d}" / "state.json",
+    folder = base / f"{stage}_checkpoints" / "d4" / f"step_{step:06d}"
+    folder.mkdir(parents=True)
+    for name in checkpoints.FILES:
+        (folder / name).write_text(name)
+    storage.write_sealed(
+        folder / "state.json",
         {
-            "schema": 1,
+            "schema": checkpoints.SCHEMA,
+            "files": {name: storage.checksum(folder / name) for name in checkpoints.FILES},
             "stage": stage,
             "tag": "d4",
             "time": 1000.0 + step,

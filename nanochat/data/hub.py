@@ -7,7 +7,6 @@ stopped, in this run or in a later one. HF_ENDPOINT, HF_TOKEN and proxy variable
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -164,7 +163,7 @@ def is_whole(file: RemoteFile, path: Path, thorough: bool = False) -> bool:
             return False
     except FileNotFoundError:
         return False
-    return not thorough or file.sha256 is None or _sha256(path) == file.sha256
+    return not thorough or file.sha256 is None or storage.checksum(path) == file.sha256
 
 
 def fetch(file: RemoteFile, path: Path, progress: Progress = lambda done, size: None) -> None:
@@ -181,7 +180,7 @@ def fetch(file: RemoteFile, path: Path, progress: Progress = lambda done, size: 
         try:
             if file.size is None or had < file.size:
                 _continue(file, part, had, progress)
-            if file.sha256 is not None and _sha256(part) != file.sha256:
+            if file.sha256 is not None and storage.checksum(part) != file.sha256:
                 part.unlink()
                 if checksum_failed:
                     raise Unreachable(
@@ -248,14 +247,6 @@ def _continue(file: RemoteFile, part: Path, had: int, progress: Progress) -> Non
     if file.size is not None and done > file.size:
         part.unlink()
         raise _Short
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(CHUNK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def fetch_matching(

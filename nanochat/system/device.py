@@ -41,6 +41,13 @@ class Device:
         elif self.type == "mps":
             torch.mps.synchronize()
 
+    def empty_cache(self) -> None:
+        """Give back what the allocator keeps, after memory ran out."""
+        if self.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.type == "mps":
+            torch.mps.empty_cache()
+
     def memory_bytes(self) -> int:
         """Bytes in use at the peak (cuda, cpu) or now (mps keeps no peak)."""
         if self.type == "cuda":

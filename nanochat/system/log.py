@@ -96,6 +96,10 @@ class Metrics:
         self._wandb = _open_wandb(wandb_run, f"{stage}_{tag}") if wandb_run else None
         self.common = {"stage": stage, "tag": tag}
         self.path = storage.base_dir() / "metrics" / f"{stage}_{tag}.jsonl"
+        self._file = self._cut_back(step)
+
+    def _cut_back(self, step: int) -> TextIO:
+        """The file, open, with the records of updates 1 to step; those of a run before it go."""
         kept = []
         if step > 0 and self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -106,7 +110,12 @@ class Metrics:
                 if record["step"] <= step:
                     kept.append(line)
         storage.write_text(self.path, "".join(line + "\n" for line in kept))
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as we run)
+        return open(self.path, "a", encoding="utf-8")
+
+    def roll_back(self, step: int) -> None:
+        """Forget what came after the step."""
+        self._file.close()
+        self._file = self._cut_back(step)
 
     def write(self, **values: Any) -> None:
         """Append one record; values in tokens, seconds, bytes and nats as their names say."""

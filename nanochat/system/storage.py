@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.system.cli import UserError
+
+
+class Damaged(Exception):
+    """A file that is missing, cut short or changed. The text names it."""
 
 
 def base_dir() -> Path:
@@ -35,7 +40,7 @@ def ensure_folder(path: Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is whole or not there."""
     ensure_folder(path.parent)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.part")
     try:
         with open(beside, "w", encoding="utf-8") as file:
             file.write(text)
@@ -50,7 +55,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that is whole or not there; indented, since people read it."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, _dump(value))
 
 
 def read_json(path: Path) -> Any:
@@ -63,6 +68,45 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} can't be read ({error}); remove it to go on without it") from None
 
 
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON that carries its own checksum, last in the file."""
+    write_json(path, value | {"sha256": _digest(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what write_sealed wrote. Raises Damaged where one bit of it has changed."""
+    try:
+        raw = path.read_bytes()
+        value = json.loads(raw)
+        digest = value.pop("sha256", None)
+        if digest is None:
+            raise Damaged(f"{path} has no checksum (an older version wrote it)")
+        if _dump(value | {"sha256": digest}).encode() != raw or _digest(value) != digest:
+            raise Damaged(f"{path} is damaged (its checksum is another)")
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing") from None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise Damaged(f"{path} is damaged ({type(error).__name__})") from None
+    return value
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_dump(value).encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears under its name only when the block ends well.
@@ -71,7 +115,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     power cut leaves the whole of it or nothing. An older folder of that name is replaced.
     """
     ensure_folder(path.parent)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir()
@@ -98,6 +142,23 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free for a path that need not be there yet."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Raise UserError where fewer bytes are free than needed, with both numbers."""
+    free = free_bytes(path)
+    if free < needed:
+        raise UserError(
+            f"the disk is too full: {path} needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB "
+            "are free; free some space"
+        )
 
 
 def cannot_write(path: Path, error: OSError) -> str:

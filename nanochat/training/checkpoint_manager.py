@@ -1,20 +1,26 @@
 """Checkpoints: <stage>_checkpoints/<tag>/step_000050/, whole or not there, no pickle.
 
-model.safetensors, optimizer.safetensors (optimiser, random state), state.json (all the rest that a
-resume needs, and the model's shape), tokenizer.json. A checkpoint is complete in itself.
+model.safetensors, optimizer.safetensors (optimiser, random state), tokenizer.json, and state.json:
+all the rest that a resume needs, the model's shape, and the checksums of the other files and its
+own. A checkpoint is complete in itself; a damaged one is named, and the newest whole one before it
+is taken. best.json in the tag's folder points to the step of the lowest loss on held-out data.
 """
 
 from __future__ import annotations
 
+import errno
+import math
 import re
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanochat.gpt_config import GPTConfig
 from nanochat.system import storage
 from nanochat.system.cli import UserError
+from nanochat.system.log import say
 from nanochat.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch is loaded by who loads or saves weights; a plan only reads state.json
@@ -23,9 +29,13 @@ if TYPE_CHECKING:  # torch is loaded by who loads or saves weights; a plan only 
     from nanochat.gpt import GPT
     from nanochat.system.device import Device
 
-SCHEMA = 1
+SCHEMA = 2
 STAGES = ("base", "mid", "sft")  # each stage's model comes from the one before
 KEPT_STEPS = 2
+OPTIMIZER = "optimizer.safetensors"
+FILES = ("model.safetensors", OPTIMIZER, "tokenizer.json")
+# The largest that a state.json from elsewhere may name: far above what is made here.
+MOST = {"depth": 64, "vocab_size": 2_000_000, "max_seq_len": 1_000_000}
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -46,9 +56,31 @@ class Checkpoint:
         """The model tag, such as d4: the name of the folder that it stands in."""
         return self.folder.parent.name
 
+    def damage(self, resume: bool = False) -> str | None:
+        """What is wrong with its files, in words; None for a whole one. resume: optimiser, too."""
+        for name in FILES if resume else (n for n in FILES if n != OPTIMIZER):
+            path = self.folder / name
+            if not path.is_file():
+                return f"{path} is missing"
+            stat = path.stat()
+            if _checksum(path, stat.st_size, stat.st_mtime_ns) != self.state["files"].get(name):
+                return f"{path} is damaged (its checksum is another)"
+        return None
+
     def model_config(self) -> GPTConfig:
-        """The shape of the model inside."""
-        return GPTConfig(**self.state["model"])
+        """The shape of the model inside. Raises UserError for one that can't be meant."""
+        try:
+            config = GPTConfig(**self.state["model"])
+            for name, most in MOST.items():
+                value = getattr(config, name)
+                if type(value) is not int or not 1 <= value <= most:
+                    raise ValueError(f"{name}={value}: a whole number from 1 to {most} is expected")
+            for name in ("rope_base", "softcap", "norm_eps"):
+                if not 0 < float(getattr(config, name)) < math.inf:
+                    raise ValueError(f"{name}={getattr(config, name)}: it must be more than 0")
+        except (TypeError, ValueError, KeyError) as error:
+            raise UserError(f"{self.folder / 'state.json'} can't be used: {error}") from None
+        return config
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the model was trained with."""
@@ -62,13 +94,17 @@ class Checkpoint:
 
         from nanochat.gpt import GPT
 
-        with torch.device("meta"):
+        path = self.folder / "model.safetensors"
+        with torch.device("meta"):  # takes no memory, whatever the shape
             model = GPT(self.model_config())
         try:
-            weights = load_file(self.folder / "model.safetensors", device=device.type)
+            weights = load_file(path, device=device.type)
+            for name, weight in weights.items():
+                if weight.dtype != torch.float32:
+                    raise ValueError(f"{name} is {weight.dtype}, not float32")
             model.load_state_dict(weights, assign=True)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise UserError(_damaged(self.folder / "model.safetensors", error)) from None
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            raise UserError(f"{path} can't be used ({str(error).splitlines()[0]})") from None
         model.dtype = device.dtype
         return model
 
@@ -77,18 +113,24 @@ class Checkpoint:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self.folder / "optimizer.safetensors"
+        path = self.folder / OPTIMIZER
         if not path.exists():
             raise UserError(f"{self.folder} has no optimiser: it can be used, but not resumed")
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            raise UserError(_damaged(path, error)) from None
+            raise UserError(f"{path} can't be used ({str(error).splitlines()[0]})") from None
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    reason = str(error).splitlines()[0]
-    return f"{path} is damaged ({reason}): remove its folder to go on from the one before"
+@cache
+def _checksum(path: Path, size: int, mtime_ns: int) -> str:
+    """Looked at once a process, while the file stays as it is."""
+    return storage.checksum(path)
+
+
+@cache
+def _say_once(line: str) -> None:
+    say(line)
 
 
 def check_tag(tag: str) -> str:
@@ -111,21 +153,49 @@ def step_folder(stage: str, tag: str, step: int) -> Path:
 
 
 def find_all(stage: str, tag: str | None = None) -> list[Checkpoint]:
-    """The stage's checkpoints, of one tag or all, oldest first by the time in their state."""
+    """The stage's checkpoints, of one tag or all, oldest first by the time in their state.
+
+    One whose state.json is damaged is left out, with a line.
+    """
     found = []
     for path in stage_folder(stage).glob(f"{check_tag(tag) if tag else '*'}/step_*/state.json"):
-        state = storage.read_json(path)
-        if state.get("schema") != SCHEMA:
-            raise UserError(
-                f"{path.parent} was written by another version (schema {state.get('schema')}, "
-                f"this one reads {SCHEMA}): move it away"
-            )
-        found.append(Checkpoint(path.parent, state))
+        try:
+            found.append(Checkpoint(path.parent, _read_state(path)))
+        except storage.Damaged as error:
+            _say_once(f"{error}: going on without this checkpoint")
     return sorted(found, key=lambda c: (c.state["time"], c.step))
 
 
+def _read_state(path: Path) -> dict[str, Any]:
+    """A state.json, with what every reader of it relies on. Raises Damaged, UserError."""
+    state = storage.read_sealed(path)
+    if state.get("schema") != SCHEMA:
+        raise UserError(
+            f"{path.parent} was written by another version (schema {state.get('schema')}, "
+            f"this one reads {SCHEMA}): move it away"
+        )
+    kinds = {"step": int, "time": float, "finished": bool, "files": dict, "model": dict}
+    wrong = [name for name, kind in kinds.items() if type(state.get(name)) is not kind]
+    if wrong:
+        raise storage.Damaged(f"{path} has no {', '.join(wrong)}")
+    return state
+
+
+def newest_whole(found: list[Checkpoint]) -> Checkpoint | None:
+    """The last of them that is whole, naming each damaged one after it.
+
+    An unfinished one is there to be resumed, so that its optimiser must be whole, too.
+    """
+    for checkpoint in reversed(found):
+        damage = checkpoint.damage(resume=not checkpoint.state["finished"])
+        if damage is None:
+            return checkpoint
+        _say_once(f"{damage}: going on without this checkpoint")
+    return None
+
+
 def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpoint:
-    """The checkpoint asked for; without a tag the newest one's, without a step its last.
+    """The checkpoint asked for; without a tag the newest one's, without a step its last whole one.
 
     Raises UserError that says what there is.
     """
@@ -134,8 +204,13 @@ def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpo
     everything = find_all(stage)
     of_tag = [c for c in everything if tag is None or c.tag == tag]
     found = [c for c in of_tag if step is None or c.step == step]
+    for checkpoint in reversed(found):
+        damage = checkpoint.damage()
+        if damage is None:
+            return checkpoint
+        _say_once(f"{damage}: going on without this checkpoint")
     if found:
-        return found[-1]
+        raise UserError(f"no checkpoint of {stage} {found[-1].tag} is whole: train it again")
     if of_tag and step is not None:
         steps = ", ".join(str(c.step) for c in of_tag)
         raise UserError(f"{stage} {tag or of_tag[-1].tag} has no step {step}; there is: {steps}")
@@ -152,14 +227,29 @@ def free_tag(stage: str, wanted: str | None, default: str) -> str:
     Raises UserError where the wanted one is taken: nothing is overwritten.
     """
     if wanted is not None:
-        if (stage_folder(stage) / check_tag(wanted)).exists():
+        if is_there(stage, check_tag(wanted)):
             raise UserError(
                 f"model_tag={wanted}: a {stage} model of that name is there; choose another name, "
                 "or go on with it by --resume"
             )
         return wanted
     names = (default if n == 1 else f"{default}-{n}" for n in range(1, 10_000))
-    return next(name for name in names if not (stage_folder(stage) / name).exists())
+    return next(name for name in names if not is_there(stage, name))
+
+
+def is_there(stage: str, tag: str) -> bool:
+    """Whether any checkpoint stands under that tag, damaged ones too."""
+    return any((stage_folder(stage) / tag).glob("step_*"))
+
+
+def set_aside(stage: str, tag: str) -> str | None:
+    """Give an earlier result under this tag a free name, which is returned; None where none is."""
+    if not is_there(stage, tag):
+        return None
+    names = (f"{tag}-old{i}" for i in range(1, 10_000))
+    free = next(name for name in names if not (stage_folder(stage) / name).exists())
+    (stage_folder(stage) / tag).rename(stage_folder(stage) / free)
+    return free
 
 
 def _how_to_get(stage: str) -> str:
@@ -174,26 +264,68 @@ def save(
     tokenizer: Tokenizer,
     optimizer_tensors: dict[str, Tensor],
 ) -> Path:
-    """Write the checkpoint of state["step"], then drop what it makes superfluous."""
+    """Write the checkpoint of state["step"], read it again, then drop what it makes superfluous.
+
+    Raises UserError where there is no room, or the disk gives other bytes than it was given.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = step_folder(stage, state["tag"], state["step"])
+    weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
+    whole = {name: tensor.detach().contiguous() for name, tensor in optimizer_tensors.items()}
+    tensors = [*weights.values(), *whole.values()]
+    storage.check_space(folder, sum(t.numel() * t.element_size() for t in tensors) + 2**20)
     with storage.new_folder(folder) as beside:
-        weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
-        save_file(weights, beside / "model.safetensors")
-        whole = {name: tensor.detach().contiguous() for name, tensor in optimizer_tensors.items()}
-        save_file(whole, beside / "optimizer.safetensors")
+        try:
+            save_file(weights, beside / "model.safetensors")
+            save_file(whole, beside / OPTIMIZER)
+        except SafetensorError as error:  # how it says that the disk is full
+            code = errno.ENOSPC if "os error 28" in str(error) else errno.EIO
+            raise OSError(code, str(error)) from None
         (beside / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        storage.write_json(beside / "state.json", {"schema": SCHEMA, **state})
-    _prune(stage, state["tag"], bool(state["finished"]))
+        files = {name: storage.checksum(beside / name) for name in FILES}
+        storage.write_sealed(beside / "state.json", {"schema": SCHEMA, **state, "files": files})
+    written = Checkpoint(folder, _read_state(folder / "state.json"))
+    damage = written.damage(resume=True)
+    if damage is not None:
+        raise UserError(f"{damage} just after it was written: the disk can't be trusted")
+    _prune(written)
     return folder
 
 
-def _prune(stage: str, tag: str, finished: bool) -> None:
-    """Keep the last steps; when the stage is finished only its last step keeps the optimiser."""
+def _prune(newest: Checkpoint) -> None:
+    """Keep the last steps and the best; a finished stage keeps only the newest's optimiser."""
+    stage, tag = newest.folder.parent.parent.name.removesuffix("_checkpoints"), newest.tag
     *older, _ = sorted(find_all(stage, tag), key=lambda c: c.step)
+    best = best_step(stage, tag)
     for checkpoint in older[: -(KEPT_STEPS - 1)]:
-        shutil.rmtree(checkpoint.folder, ignore_errors=True)
-    if finished:
+        if checkpoint.step != best:
+            shutil.rmtree(checkpoint.folder, ignore_errors=True)
+    for stale in newest.folder.parent.glob(".step_*.part"):  # of a save that was killed
+        shutil.rmtree(stale, ignore_errors=True)
+    if newest.state["finished"]:
         for checkpoint in older:
-            (checkpoint.folder / "optimizer.safetensors").unlink(missing_ok=True)
+            (checkpoint.folder / OPTIMIZER).unlink(missing_ok=True)
+
+
+def best_step(stage: str, tag: str) -> int | None:
+    """The step that best.json points to."""
+    path = stage_folder(stage) / check_tag(tag) / "best.json"
+    try:
+        return storage.read_sealed(path)["step"]
+    except (storage.Damaged, KeyError):
+        return None
+
+
+def note_best(stage: str, tag: str, step: int, loss: float) -> None:
+    """Point best.json to this step where its held-out loss (or bits per byte) is the lowest."""
+    folder = stage_folder(stage) / check_tag(tag)
+    if not step_folder(stage, tag, step).exists():
+        return
+    try:
+        if storage.read_sealed(folder / "best.json")["loss"] <= loss:
+            return
+    except (storage.Damaged, KeyError):
+        pass  # the first
+    storage.write_sealed(folder / "best.json", {"step": step, "loss": loss})

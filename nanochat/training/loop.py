@@ -7,7 +7,6 @@ update from grad_accum micro-batches, its loss the true mean over all supervised
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +17,20 @@ import torch
 from torch import Tensor
 
 from nanochat.data.dataloader import Batch, Position
+from nanochat.system.cli import Failure
 from nanochat.system.device import Device
-from nanochat.system.log import Metrics, StepLine, duration
+from nanochat.system.log import Metrics, StepLine, duration, say
+from nanochat.training.faults import (
+    Diverged,
+    DivergenceGuard,
+    is_out_of_memory,
+    slept_s,
+    split,
+)
 from nanochat.training.optim import MuonAdamW
 from nanochat.training.time_budget import TimeBudget
 
-
-class Diverged(Exception):
-    """Loss or gradient norm is not finite; raised before the update, so nothing is spoilt."""
+TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"
 
 
 @dataclass
@@ -37,6 +42,7 @@ class TrainState:
     step: int = 0  # updates done
     tokens: int = 0  # read so far, supervised or not
     position: Position | None = None  # in the stream, after the last update
+    parts: int = 1  # that each micro-batch is cut into; more since memory ran out
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
 
 
@@ -69,22 +75,23 @@ class LoopConfig:
     grad_accum: int  # micro-batches an update
     multiplier: Callable[[float], float]  # progress in [0, 1] -> learning-rate multiplier
     budget: TimeBudget | None = None  # decides num_iterations
+    # Takes the run back to its last checkpoint after a Diverged, or raises it again.
+    rollback: Callable[[TrainState, Diverged], None] | None = None
 
 
 def train_step(
     loss_of: Callable[[Tensor, Tensor], Tensor],
     optimizer: MuonAdamW,
-    batches: Iterator[Batch],
-    grad_accum: int,
+    micro: Sequence[Batch],
     multiplier: float,
     device: Device,
+    guard: DivergenceGuard,
     tick: Callable[[int], None] = lambda micro: None,
 ) -> StepStats:
-    """One update from grad_accum batches; loss_of(inputs, targets) is a sum in nats.
+    """One update from these micro-batches; loss_of(inputs, targets) is a sum in nats.
 
-    Raises Diverged before the update where loss or gradient norm is not finite.
+    Raises Diverged before the update where loss or gradient norm can't be right.
     """
-    micro = [next(batches) for _ in range(grad_accum)]
     n_valid = sum(batch.n_valid for batch in micro)
     total = torch.zeros((), device=device.torch)
     for i, batch in enumerate(micro):
@@ -100,11 +107,43 @@ def train_step(
         sum(batch.inputs.numel() for batch in micro),
         micro[-1].position,
     )
-    if not (math.isfinite(stats.loss) and math.isfinite(stats.grad_norm)):
-        raise Diverged(f"loss {stats.loss}, gradient norm {stats.grad_norm}")
+    try:
+        guard.check(stats.loss, stats.grad_norm, stats.position)
+    except Diverged:
+        optimizer.zero_grad()
+        raise
     optimizer.step(multiplier)
     optimizer.zero_grad()
     return stats
+
+
+def fitting_step(
+    step: Callable[[Sequence[Batch]], StepStats],
+    micro: Sequence[Batch],
+    state: TrainState,
+    optimizer: MuonAdamW,
+    device: Device,
+) -> StepStats:
+    """`step` of the micro-batches, cut into halves for good each time that memory runs out.
+
+    Raises Failure where a single row is too much.
+    """
+    while True:
+        try:
+            return step([part for batch in micro for part in split(batch, state.parts)])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        rows = -(-micro[0].inputs.size(0) // state.parts)
+        if rows == 1:
+            raise Failure(f"out of memory on {device.type} with one row at once: {TOO_LARGE}")
+        optimizer.zero_grad()
+        device.empty_cache()
+        state.parts *= 2
+        say(
+            f"out of memory: {-(-rows // 2)} rows at once from now on instead of {rows}, as many "
+            "tokens a step as before; no longer bit for bit what it would have been"
+        )
 
 
 def train(
@@ -123,7 +162,7 @@ def train(
     save) has run. Raises Diverged with the step; state.position is where its data begin.
     """
     line = StepLine(state.num_iterations)
-    pace = _Pace()
+    pace, guard = _Pace(), DivergenceGuard()
     with _signals_noted() as signals:
         while True:
             last = state.step >= state.num_iterations
@@ -141,24 +180,35 @@ def train(
                 hooks[0](state, last)
                 return False
             multiplier = config.multiplier((state.step + 0.5) / state.num_iterations)
-            started = time.monotonic()
+            started, wall_started = time.monotonic(), time.time()
+            micro = [next(batches) for _ in range(config.grad_accum)]
+            show = _micro_batch_shower(line, config, state)
             try:
-                stats = train_step(
-                    loss_of,
+                stats = fitting_step(
+                    lambda cut, lr=multiplier, show=show: train_step(
+                        loss_of, optimizer, cut, lr, device, guard, show
+                    ),
+                    micro,
+                    state,
                     optimizer,
-                    batches,
-                    config.grad_accum,
-                    multiplier,
                     device,
-                    _micro_batch_shower(line, config, state),
                 )
             except Diverged as error:
                 line.close()
-                raise Diverged(
-                    f"step {state.step + 1}: {error}; data at {state.position}"
-                ) from None
+                named = Diverged(
+                    f"step {state.step + 1}: {error}; data at {state.position}", error.position
+                )
+                if config.rollback is None:
+                    raise named from None
+                config.rollback(state, named)
+                continue
             device.synchronize()
             step_s = time.monotonic() - started
+            asleep = slept_s(time.time() - wall_started, step_s, pace.mean())
+            if asleep:
+                line.close()
+                say(f"slept for {duration(asleep)} in step {state.step + 1}, and goes on")
+                step_s = pace.mean() or step_s
             state.step += 1
             state.tokens += stats.tokens
             state.position = stats.position
@@ -177,7 +227,7 @@ def train(
                 "grad_norm": stats.grad_norm,
                 "memory_bytes": device.memory_bytes(),
             }
-            metrics.write(**record)
+            metrics.write(**record, **({"slept_s": round(asleep, 1)} if asleep else {}))
             left = (state.num_iterations - state.step) * pace.after(step_s)
             line.show(state.step, step_line(config.name, record, left))
             if state.step >= state.num_iterations:
@@ -220,10 +270,13 @@ class _Pace:
     def after(self, step_s: float) -> float:
         """The mean with one more step."""
         self.steps += 1
-        if self.steps == 0:
-            return step_s
-        self.seconds += step_s
-        return self.seconds / self.steps
+        if self.steps > 0:
+            self.seconds += step_s
+        return self.mean() or step_s
+
+    def mean(self) -> float | None:
+        """The mean so far; None before the second step."""
+        return self.seconds / self.steps if self.steps > 0 else None
 
 
 @contextlib.contextmanager

@@ -130,6 +130,9 @@ class MuonAdamW:
                 m.copy_(state[f"momentum.{name}"])
         for name in self.adam_lr:
             weight = self.parameters[name]
+            if f"step.{name}" not in state:  # saved before the first update
+                self.adamw.state.pop(weight, None)
+                continue
             self.adamw.state[weight] = {
                 key: state[f"{key}.{name}"].to(weight.device if key != "step" else "cpu")
                 for key in ("step", "exp_avg", "exp_avg_sq")

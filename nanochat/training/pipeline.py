@@ -16,6 +16,7 @@ from typing import Any
 from nanochat.system import cli, storage
 from nanochat.system.cli import UserError
 from nanochat.system.log import duration, keep_in, say
+from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import runs
 from nanochat.training.plan import (
     PlanConfig,
@@ -90,6 +91,10 @@ def stage(config: StageRunConfig) -> None:
     if runs.is_finished(this, config.model_tag):
         say(f"{head}: done already")
         return
+    if this.checkpoint and runs.last_checkpoint(this, config.model_tag) is None:
+        kept_as = checkpoints.set_aside(this.checkpoint, config.model_tag)
+        if kept_as:
+            say(f"no whole checkpoint to go on from: {this.title} begins anew (kept: {kept_as})")
     runs.note_start(config.model_tag, this.name, config.session)
     flags = _planned_flags(this, config)
     if config.log_file is not None:

@@ -6,7 +6,6 @@ that a plan appears at once.
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,10 +169,11 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
         steps = sum(n or 0 for n in iterations)
         seconds = steps * _step_seconds(model, batch.total_batch_size)
         minutes = f"about {max(1, round(seconds / 60))} to train, on the CPU of this machine"
+    free_gb = storage.free_bytes(storage.base_dir()) / 1e9
     lines += [
         ("minutes", minutes),
         ("memory_gb", f"about {model.training_bytes(rows) / 1e9 + 0.5:.1f} of {config.memory_gb}"),
-        ("disk_gb", f"about {_disk_bytes(model, config) / 1e9:.1f}; free: {_free_gb():.0f}"),
+        ("disk_gb", f"about {_disk_bytes(model, config) / 1e9:.1f}; free: {free_gb:.0f}"),
         ("base_dir", str(storage.base_dir())),
     ]
     return lines
@@ -202,13 +202,6 @@ def _disk_bytes(model: GPTConfig, config: PlanConfig) -> float:
     shards = (config.data_shards or 0) * SHARD_MB.get(config.data or "", 0.0) * 1e6
     checkpoint = 4 * model.num_params() * 2.5  # weights, and one or two moments of each
     return shards + len(TRAINED) * checkpoints.KEPT_STEPS * checkpoint
-
-
-def _free_gb() -> float:
-    folder = storage.base_dir()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free / 1e9
 
 
 def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:

@@ -79,9 +79,8 @@ def newest_tag() -> str:
 
 
 def last_checkpoint(stage: Stage, tag: str) -> checkpoints.Checkpoint | None:
-    """The newest checkpoint of a training stage, if there is one."""
-    found = checkpoints.find_all(stage.checkpoint or "", tag)
-    return found[-1] if found else None
+    """The newest whole checkpoint of a training stage, if there is one."""
+    return checkpoints.newest_whole(checkpoints.find_all(stage.checkpoint or "", tag))
 
 
 def exists(tag: str) -> bool:

@@ -6,9 +6,11 @@ it starts from, batch sizes, resuming, hooks at step boundaries, the last words.
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -20,13 +22,15 @@ from nanochat.conversation import render_prompt
 from nanochat.data.dataloader import Ahead, Position, Row, batches
 from nanochat.engine import Engine, Sampling
 from nanochat.gpt import GPT
+from nanochat.system import storage
 from nanochat.system.cli import Failure, Interrupted, UserError
 from nanochat.system.device import Device, open_device
 from nanochat.system.log import Metrics, duration, say
 from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training.loop import Diverged, LoopConfig, TrainState, train
+from nanochat.training.faults import Diverged
+from nanochat.training.loop import TOO_LARGE, LoopConfig, TrainState, train
 from nanochat.training.optim import MuonAdamW, schedule
 from nanochat.training.runs import TRAINED
 from nanochat.training.stage_config import PLANNED, OptimConfig, StageConfig
@@ -36,6 +40,8 @@ NAMES = {stage.checkpoint: stage.title for stage in TRAINED}
 NEXT = {"base": "scripts.mid_train", "mid": "scripts.chat_sft", "sft": "scripts.chat_cli -i sft"}
 COMPLETIONS = ("The capital of France is", "The opposite of hot is", "Once there was a")
 QUESTIONS = ("What color is the sky?", "What is the opposite of hot?", "Who are you?")
+RETRY_SAVE_S, RETRY_LAST_SAVE_S = 60.0, 12 * 3600.0
+MOST_ROLLBACKS = 3  # to one and the same step
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,10 @@ def memory_gb_here() -> int:
 
 def find_resumable(stage: str, config: StageConfig) -> checkpoints.Checkpoint:
     """The unfinished checkpoint that --resume means. Raises UserError where there is none."""
-    found = checkpoints.find(stage, config.model_tag)
+    newest = checkpoints.find(stage, config.model_tag)
+    found = checkpoints.newest_whole(checkpoints.find_all(stage, newest.tag))
+    if found is None:
+        raise UserError(f"no checkpoint of {stage} {newest.tag} can be resumed: train it again")
     if found.state["finished"]:
         raise UserError(
             f"{stage} {found.tag} is finished (step {found.step}): there is nothing to resume; "
@@ -102,13 +111,10 @@ def resumed_config(config: StageConfig, saved: checkpoints.Checkpoint) -> StageC
 
 def set_aside(opened: Opened) -> None:
     """Keep an earlier result under this stage and tag: its folder gets a free name, and a line."""
-    folder = checkpoints.stage_folder(opened.stage) / opened.tag
-    if opened.resumed is None and folder.exists():
-        n = next(
-            i for i in range(1, 10_000) if not folder.with_name(f"{opened.tag}-old{i}").exists()
-        )
-        folder.rename(folder.with_name(f"{opened.tag}-old{n}"))
-        say(f"{opened.stage} {opened.tag} was there already: kept as {opened.tag}-old{n}")
+    if opened.resumed is None:
+        kept_as = checkpoints.set_aside(opened.stage, opened.tag)
+        if kept_as:
+            say(f"{opened.stage} {opened.tag} was there already: kept as {kept_as}")
 
 
 def resolve_batch(config: StageConfig, max_seq_len: int, inherited: int | None) -> BatchSizes:
@@ -176,6 +182,7 @@ def run(
     """Train an opened stage to its end. Raises Interrupted after a signal, everything saved."""
     stage, device, state = opened.stage, opened.device, opened.state
     model, length = opened.model, opened.model.config.max_seq_len
+    check_room(opened)
     opened, loss_of = checked_compile(opened)
     optimizer = MuonAdamW(model, opened.optim)
     if opened.resumed is not None:
@@ -187,6 +194,8 @@ def run(
     metrics = Metrics(stage, opened.tag, state.step, opened.config.wandb_run)
     stream = Ahead(batches(rows_from(state.position), opened.batch.device_batch_size))
     started = time.monotonic()
+    save = _Save(opened, optimizer)
+    goes_back = opened.config.on_divergence == "rollback"
     try:
         finished = train(
             loss_of,
@@ -197,20 +206,25 @@ def run(
                 opened.batch.grad_accum(length),
                 lambda progress: schedule(progress, warmup, warmdown),
                 _budget(opened),
+                _Rollback(opened, optimizer, metrics) if goes_back else None,
             ),
             state,
-            (_Save(opened, optimizer), _Evaluate(opened, evaluate), _Sample(opened, metrics)),
+            (save, _Evaluate(opened, evaluate), _Sample(opened, metrics)),
             metrics,
             device,
         )
     except Diverged as error:
         raise Failure(
-            f"{stage} {opened.tag} diverged at {error}; nothing was updated with it. Try it with "
-            "lower learning rates (--matrix_lr, --embedding_lr, --unembedding_lr)"
+            f"{stage} {opened.tag} diverged at {error}; nothing was updated with it. Try lower "
+            "learning rates (--matrix_lr, --embedding_lr, --unembedding_lr), or "
+            "--on_divergence=rollback to pass over that batch"
         ) from None
     finally:
         stream.close()
         metrics.close()
+    if not finished and save.saved_step != state.step:
+        at = f"step {save.saved_step} is" if save.saved_step >= 0 else "nothing of it is"
+        raise Failure(f"interrupted, and step {state.step} could not be saved; {at} on the disk")
     if not finished:
         raise Interrupted(
             f"interrupted: {stage} {opened.tag} is saved at step {state.step} of "
@@ -219,6 +233,31 @@ def run(
         )
     folder = checkpoints.step_folder(stage, opened.tag, state.step)
     say(f"{NAMES[stage]} took {duration(time.monotonic() - started)}; the model is in {folder}")
+
+
+def check_room(opened: Opened) -> None:
+    """Look before the first step whether disk and memory will do.
+
+    Raises UserError where the disk can't hold what will be saved; memory is an estimate, and so
+    is only warned of.
+    """
+    model, rows = opened.model.config, opened.batch.device_batch_size
+    # Weights and up to two moments of each, for the steps that are kept and the one being written.
+    checkpoint = 4 * 3 * model.num_params()
+    storage.check_space(
+        checkpoints.stage_folder(opened.stage) / opened.tag,
+        (checkpoints.KEPT_STEPS + 1) * checkpoint,
+    )
+    if opened.device.type == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    else:
+        free = psutil.virtual_memory().available
+    needed = model.training_bytes(rows)
+    if needed > free:
+        say(
+            f"training needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: close "
+            f"other programs, or {TOO_LARGE}"
+        )
 
 
 @torch.no_grad()
@@ -302,20 +341,49 @@ def _git_commit() -> str | None:
 
 
 class _Save:
-    """Write a checkpoint: every save_every updates, at the end, and when interrupted."""
+    """Write a checkpoint: every save_every updates or save_minutes, at the end, when interrupted.
+
+    A write that fails leaves the checkpoints before it, and the run goes on: it is tried again
+    after a minute, and after the last step until it succeeds or a signal says to give up.
+    """
 
     def __init__(self, opened: Opened, optimizer: MuonAdamW) -> None:
         self.opened, self.optimizer = opened, optimizer
         self.saved_step = opened.state.step if opened.resumed else -1
+        self.minutes = opened.config.save_minutes
+        self.next_s = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
 
     def due(self, step: int, last: bool) -> bool:
         every = self.opened.config.save_every
-        return step != self.saved_step and (last or (every > 0 and step > 0 and step % every == 0))
+        by_step = every > 0 and step > 0 and step % every == 0
+        by_step |= step == 0 and self.opened.config.on_divergence == "rollback"
+        return step != self.saved_step and (last or by_step or time.monotonic() >= self.next_s)
 
     def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
-        opened = self.opened
         if state.step == self.saved_step:
             return {}
+        give_up = time.monotonic() + (RETRY_LAST_SAVE_S if last else 0)
+        while True:
+            try:
+                self._write(state, last)
+                self.saved_step = state.step
+                self.next_s = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
+                return {}
+            except UserError as error:
+                if not last:
+                    say(f"step {state.step} is not saved: {error}")
+                    self.next_s = time.monotonic() + RETRY_SAVE_S
+                    return {}
+                if time.monotonic() >= give_up:
+                    raise
+                say(
+                    f"the trained model is not saved yet: {error}. Trying again every "
+                    f"{RETRY_SAVE_S:.0f} s; Ctrl-C twice gives up"
+                )
+                time.sleep(RETRY_SAVE_S)
+
+    def _write(self, state: TrainState, last: bool) -> None:
+        opened = self.opened
         config = {
             f.name: getattr(opened.config, f.name)
             for f in fields(opened.config)
@@ -338,8 +406,29 @@ class _Save:
         }
         tensors = self.optimizer.state_tensors() | {"random.torch": torch.get_rng_state()}
         checkpoints.save(opened.stage, whole, opened.model, opened.tokenizer, tensors)
-        self.saved_step = state.step
-        return {}
+
+
+class _Rollback:
+    """After a Diverged: the last checkpoint's weights and optimiser, the data after the batch."""
+
+    def __init__(self, opened: Opened, optimizer: MuonAdamW, metrics: Metrics) -> None:
+        self.opened, self.optimizer, self.metrics = opened, optimizer, metrics
+        self.times: Counter[int] = Counter()  # that it went back to this step
+
+    def __call__(self, state: TrainState, error: Diverged) -> None:
+        opened = self.opened
+        found = checkpoints.newest_whole(checkpoints.find_all(opened.stage, opened.tag))
+        if found is None or self.times[found.step] == MOST_ROLLBACKS:
+            raise error
+        self.times[found.step] += 1
+        tensors = found.optimizer_tensors()
+        torch.set_rng_state(tensors.pop("random.torch"))
+        self.optimizer.load_state_tensors(tensors)
+        opened.model.load_state_dict(found.model(opened.device).state_dict())
+        state.step, state.tokens = found.step, found.state["tokens"]
+        state.position = error.position
+        self.metrics.roll_back(found.step)
+        say(f"diverged at {error}: back to step {found.step}, and past that batch")
 
 
 class _Evaluate:
@@ -356,6 +445,7 @@ class _Evaluate:
         say(f"evaluating {self.opened.stage} at step {state.step} ...")
         found = self.evaluate()
         say("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
+        checkpoints.note_best(self.opened.stage, self.opened.tag, state.step, min(found.values()))
         return found
 
 

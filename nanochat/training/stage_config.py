@@ -74,7 +74,11 @@ class StageConfig:
     eval_tokens: int | None = None
     """held-out tokens an evaluation (default: by memory)"""
     save_every: int = 0
-    """updates between checkpoints; 0: only at the end (and when interrupted)"""
+    """updates between checkpoints; 0: by time only"""
+    save_minutes: float = 10.0
+    """minutes between checkpoints; 0: only at the end (and when interrupted)"""
+    on_divergence: str = "stop"
+    """stop, or rollback: back to the last checkpoint and past the batch at which it happened"""
     resume: bool = False
     """go on with an interrupted run, from the step at which it stopped"""
     dry_run: bool = False
@@ -108,7 +112,13 @@ class StageConfig:
         for name in ("eval_every", "save_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be 0 (off) or more")
-        choices = {"device_type": ("cuda", "mps", "cpu"), "dtype": ("float32", "bfloat16")}
+        if not 0 <= self.save_minutes < float("inf"):
+            raise ValueError(f"save_minutes={self.save_minutes}: it must be 0 (off) or more")
+        choices = {
+            "device_type": ("cuda", "mps", "cpu"),
+            "dtype": ("float32", "bfloat16"),
+            "on_divergence": ("stop", "rollback"),
+        }
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nanochat.system import storage
 from nanochat.system.cli import Failure, Interrupted, UserError
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import loop, stage
@@ -120,7 +121,7 @@ def test_leaving_out_a_part_of_the_state_is_noticed(
             if left_out == "position"
             else {**found.state, "step": 2}
         )
-        (found.folder / "state.json").write_text(json.dumps(state))
+        storage.write_sealed(found.folder / "state.json", state)
     run_stage("base_train", resume=True)
     assert losses(base_dir, "base_d1") != straight
 
@@ -187,8 +188,8 @@ def test_a_finished_stage_keeps_the_optimiser_of_its_last_step_only(
 ) -> None:
     run_stage("base_train", num_iterations=4, save_every=1)
     folders = sorted((base_dir / "base_checkpoints" / "d1").iterdir())
-    assert [f.name for f in folders] == ["step_000003", "step_000004"]
-    assert [(f / "optimizer.safetensors").exists() for f in folders] == [False, True]
+    assert [f.name for f in folders] == ["best.json", "step_000003", "step_000004"]
+    assert [(f / "optimizer.safetensors").exists() for f in folders[1:]] == [False, True]
 
 
 def test_nothing_is_overwritten(run_stage: Run, base_dir: Path) -> None:
@@ -245,8 +246,9 @@ def test_a_resumed_run_keeps_the_iterations_that_its_time_budget_fixed(
             run_stage("base_train", time_budget_s=1000.0)
     state = checkpoints.find("base").state
     assert not state["iterations_fixed"], "the stand-in fixes nothing"
-    (checkpoints.find("base").folder / "state.json").write_text(
-        json.dumps(state | {"iterations_fixed": True, "num_iterations": 5})
+    storage.write_sealed(
+        checkpoints.find("base").folder / "state.json",
+        state | {"iterations_fixed": True, "num_iterations": 5},
     )
     run_stage("base_train", resume=True, time_budget_s=1000.0)
     assert checkpoints.find("base").step == 5

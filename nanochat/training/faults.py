@@ -1,0 +1,77 @@
+"""What goes wrong in a training step, and how it is noticed: divergence, memory, sleep."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from nanochat.data.dataloader import Batch, Position
+
+DECAY = 0.98  # of the running means: about the last 50 updates count
+SETTLED = 20  # updates until a running mean is believed
+LOSS_JUMP = 4.0  # nats above the running mean; from a good batch to a bad one it is less than 1
+NORM_JUMP = 1_000.0  # times the running mean
+ASLEEP_S = 60.0  # a gap between two steps that is no work
+
+
+class Diverged(Exception):
+    """Loss or gradient norm can't be right; raised before the update, so nothing is spoilt.
+
+    position: in the stream, after the batch at which it happened.
+    """
+
+    def __init__(self, text: str, position: Position | None = None) -> None:
+        super().__init__(text)
+        self.position = position
+
+
+class DivergenceGuard:
+    """Knows the usual loss and gradient norm, and raises Diverged before an update from others."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.loss = self.norm = 0.0  # running means
+
+    def check(self, loss: float, norm: float, position: Position | None = None) -> None:
+        """loss in nats a supervised token, norm of the whole gradient; both are remembered."""
+        what = f"loss {loss:.3f}, gradient norm {norm:.3g}"
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise Diverged(what, position)
+        if self.updates >= SETTLED and loss > self.loss + LOSS_JUMP:
+            raise Diverged(f"{what}, after a mean loss of {self.loss:.3f}", position)
+        if self.updates >= SETTLED and norm > self.norm * NORM_JUMP:
+            raise Diverged(f"{what}, after a mean norm of {self.norm:.3g}", position)
+        decay = min(DECAY, self.updates / (self.updates + 1))
+        self.loss = decay * self.loss + (1 - decay) * loss
+        self.norm = decay * self.norm + (1 - decay) * norm
+        self.updates += 1
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether CUDA or MPS says that its memory is full (MPS by a plain RuntimeError)."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """The batch cut by rows into at most `parts` pieces, which together teach the same."""
+    pairs = zip(batch.inputs.chunk(parts), batch.targets.chunk(parts), strict=True)
+    return [
+        Batch(inputs, targets, int((targets >= 0).sum()), batch.position)
+        for inputs, targets in pairs
+    ]
+
+
+def slept_s(wall_s: float, step_s: float, usual_s: float | None) -> float:
+    """Seconds of a step in which the machine slept or the process was stopped, else 0.
+
+    wall_s by the wall clock, step_s by the monotonic one, which on most systems stands still in
+    sleep; where it does not, a step far longer than the usual one says the same.
+
+    >>> slept_s(3600.5, 0.5, 0.5), slept_s(3600.5, 3600.5, 0.5), slept_s(70.0, 70.0, 50.0)
+    (3600.0, 3600.0, 0.0)
+    """
+    asleep = wall_s - (step_s if usual_s is None else min(step_s, 10 * usual_s))
+    if asleep <= ASLEEP_S:
+        return 0.0
+    return wall_s - min(step_s, step_s if usual_s is None else usual_s)
