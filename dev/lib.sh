@@ -326,7 +326,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-m", "nanochat.training.pipeline", *sys.argv[1:]])'
 
 stage() { # NAME: in a process of its own; anything but success ends the driver, with the same code
-  local status=0 seen
+  local status=0 seen killed_before
+  killed_before=$(oom_kills)
   # Standard output stays what it is (on a terminal the step line overwrites itself): Python writes the log.
   # One session is one run of a driver: its log's name is new each time, a pid comes again after a reboot.
   "$PYTHON" -c "$HEED_CTRL_C" stage "$1" --model_tag="$TAG" --session="${LOG_FILE##*/}" --log_file="$LOG_FILE" \
@@ -347,7 +348,8 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
     130 | 143) report_so_far ;;
     *)
       report_so_far
-      [ $status != 137 ] || say "The system ended $1, most likely for want of memory: set a smaller DEVICE_BATCH_SIZE, or 1."
+      [ $status != 137 ] || pipeline killed --name="$1" --model_tag="$TAG" --oom_kills=$(($(oom_kills) - killed_before)) \
+        --log_file="$LOG_FILE"
       say "$1 failed (exit code $status); the log: $LOG_FILE"
       say "What was saved is safe. Once the cause is mended, this goes on from there: $(how_to_continue)"
       exit 1
@@ -355,6 +357,12 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
   esac
   say "Interrupted. What was saved is safe, and this goes on from there: $(how_to_continue)"
   exit 130
+}
+
+oom_kills() { # how often the kernel has killed for want of memory; Linux counts that
+  local count
+  count=$(sed -n 's/^oom_kill //p' /proc/vmstat 2>/dev/null) || count=
+  printf '%s\n' "${count:-0}"
 }
 
 report_so_far() { # also of a run that did not finish; never the reason why it ends

@@ -18,6 +18,7 @@ from nanochat.data.shards import (
     Arrived,
     open_shard,
     read_bytes,
+    read_epoch,
     shard_path,
     shards_in,
     write_shard,
@@ -136,11 +137,12 @@ def _make_tinyworld(num_shards: int) -> Iterator[tuple[int, int, str]]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a shard is there and can be opened; one that a full disk cut off is made again."""
+    """Whether a shard is there and can be read to its end; a damaged one is made again."""
     if not path.exists():
         return False
     try:
-        open_shard(path)
+        for _ in read_epoch((path,)):
+            pass
     except UserError as error:
         say(f"{error.args[0].split(':')[0]}: making it again")
         return False

@@ -189,7 +189,7 @@ def fetch(file: RemoteFile, path: Path, progress: Progress = lambda done, size: 
                 checksum_failed = True
                 say(f"{path.name} came with a wrong checksum: fetching it again")
                 continue
-            part.replace(path)
+            storage.rename_synced(part, path)
             return
         except requests.RequestException as error:
             status = error.response.status_code if error.response is not None else None

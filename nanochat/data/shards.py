@@ -45,8 +45,10 @@ def write_shard(path: Path, documents: Iterable[str]) -> None:
     beside = path.with_name(f".{path.name}.part")
     table = pa.table({"text": list(documents)})
     try:
-        pq.write_table(table, beside, compression="zstd", row_group_size=ROW_GROUP)
-        beside.replace(path)
+        pq.write_table(
+            table, beside, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True
+        )
+        storage.rename_synced(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise UserError(f"{path} can't be written ({error.strerror or error})") from None
@@ -58,8 +60,8 @@ def open_shard(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     try:
-        shard = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        shard = pq.ParquetFile(path, page_checksum_verification=True)
+    except Exception as error:  # a damaged file fails in many ways
         raise _damaged(path, error) from None
     if "text" not in shard.schema_arrow.names:
         names = ", ".join(shard.schema_arrow.names)
@@ -73,18 +75,16 @@ def open_shard(path: Path) -> pq.ParquetFile:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0].rstrip(".")
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return UserError(
         f"{path} is damaged or no parquet file ({reason}): remove it or fetch it again"
     )
 
 
 def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.ChunkedArray:
-    import pyarrow as pa
-
     try:
         return shard.read_row_group(group, columns=["text"]).column("text")
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:
         raise _damaged(path, error) from None
 
 

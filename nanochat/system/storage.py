@@ -30,8 +30,11 @@ def base_dir() -> Path:
 
 def ensure_folder(path: Path) -> Path:
     """Make the folder and its parents. Raises UserError where that is not possible."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
+        for folder in reversed(new):
+            _sync(folder.parent)
     except OSError as error:
         raise UserError(cannot_write(path, error)) from None
     return path
@@ -44,10 +47,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with open(beside, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync(path.parent)
+        rename_synced(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise UserError(cannot_write(path, error)) from None
@@ -131,6 +131,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise UserError(cannot_write(path, error)) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def rename_synced(beside: Path, path: Path) -> None:
+    """Give a written file its name, so that a power cut leaves the whole of it or nothing."""
+    _sync(beside)
+    os.replace(beside, path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

@@ -28,9 +28,8 @@ from nanochat.training.faults import (
     split,
 )
 from nanochat.training.optim import MuonAdamW
+from nanochat.training.runs import TOO_LARGE
 from nanochat.training.time_budget import TimeBudget
-
-TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"
 
 
 @dataclass

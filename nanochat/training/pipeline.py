@@ -1,7 +1,8 @@
 """A whole run, stage by stage: what the drivers in dev/ ask and call.
 
 `plan` resolves everything and writes pipeline/<tag>.json; `stage` runs one line of it (or skips it
-where it is finished, or resumes it); `status`, `newest_tag` and `finish` read what there is.
+where it is finished, or resumes it); `killed` looks into a SIGKILL; `status`, `newest_tag` and
+`finish` read what there is.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from nanochat.training.runs import STAGES, STATUS_NAMES, TRAINED, Stage
 
 SCHEMA = 1
 LOADING_S = 6.0  # until a process that only measures has loaded torch and the model
+NEARLY_ALL = 0.7  # of the memory; a process of that size was most likely killed for it
 COMPLETE = 3  # exit code of `status` where nothing is left to do
 
 
@@ -45,6 +47,17 @@ class StageRunConfig:
     time_budget_s: int | None = None
     session: str = ""
     """names this run of a driver"""
+    log_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class KilledConfig:
+    """Which stage of which run was ended by a SIGKILL, and what the kernel says of it."""
+
+    name: str
+    model_tag: str
+    oom_kills: int = 0
+    """how often the kernel killed for want of memory meanwhile (Linux counts that)"""
     log_file: Path | None = None
 
 
@@ -189,6 +202,38 @@ def status(config: PlanConfig) -> None:
     say(f"→ Will run: {to_do[0]} only" if len(to_do) == 1 else f"→ Will run: {' → '.join(to_do)}")
 
 
+def killed(config: KilledConfig) -> None:
+    """After a SIGKILL: where it was memory that ran out, do half as much at once from now on."""
+    keep_in(config.log_file)
+    tag, whole = config.model_tag, runs.read_plan(config.model_tag)
+    this = next(s for s in STAGES if s.name == config.name)
+    records = [r for r in runs.metrics_of(this.checkpoint or "", tag) if "memory_bytes" in r]
+    used = records[-1]["memory_bytes"] if records else 0
+    had = 1e9 * float(whole["variables"]["memory_gb"])
+    if not this.checkpoint or not (config.oom_kills or used > NEARLY_ALL * had):
+        say(f"Something ended {this.name} (SIGKILL).")
+        return
+    flags = whole["stages"][this.name]
+    total, rows, length = (
+        int(next(f.split("=")[1] for f in flags if f.startswith(f"--{name}=")))
+        for name in ("total_batch_size", "device_batch_size", "max_seq_len")
+    )
+    fewer = next((n for n in range(rows // 2, 0, -1) if total % (n * length) == 0), None)
+    if fewer is None:
+        say(f"{this.name} ran out of memory with one row at once: {runs.TOO_LARGE}")
+        return
+    for stage in TRAINED:
+        whole["stages"][stage.name] = [
+            f"--device_batch_size={fewer}" if f.startswith("--device_batch_size=") else f
+            for f in whole["stages"][stage.name]
+        ]
+    storage.write_json(runs.plan_path(tag), whole)
+    say(
+        f"{this.name} ran out of memory: it will go on with DEVICE_BATCH_SIZE={fewer} instead of "
+        f"{rows}, as many tokens a step as before."
+    )
+
+
 def newest_tag(config: TagConfig) -> None:
     """Print the tag of the newest plan."""
     print(runs.newest_tag())
@@ -222,6 +267,7 @@ def finish(config: TagConfig) -> None:
 VERBS = {
     "plan": (plan, PlanConfig),
     "stage": (stage, StageRunConfig),
+    "killed": (killed, KilledConfig),
     "status": (status, PlanConfig),
     "newest_tag": (newest_tag, TagConfig),
     "finish": (finish, TagConfig),

@@ -17,6 +17,7 @@ from nanochat.system.cli import UserError
 from nanochat.training import checkpoint_manager as checkpoints
 
 SMOKE_TEST_TOKENS = 1_000_000  # a model that has read less mostly guesses
+TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"  # where memory runs out
 
 
 class Stage(NamedTuple):
@@ -97,9 +98,10 @@ def is_finished(stage: Stage, tag: str) -> bool:
         return measured(stage.name, tag) is not None
     if stage.name == "report":
         return False
-    # Text and tokenizer are made again until there is a base model: both are quick or do nothing,
-    # and another run may have left another tokenizer behind.
-    return last_checkpoint(TRAINED[0], tag) is not None
+    # Text is looked through while base training reads it. The tokenizer is made again until there
+    # is a base model that has it inside: another run may have left another one behind.
+    base = last_checkpoint(TRAINED[0], tag)
+    return base is not None and (stage.name == "tokenizer" or bool(base.state["finished"]))
 
 
 def is_trained(tag: str) -> bool:

@@ -30,9 +30,9 @@ from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.faults import Diverged
-from nanochat.training.loop import TOO_LARGE, LoopConfig, TrainState, train
+from nanochat.training.loop import LoopConfig, TrainState, train
 from nanochat.training.optim import MuonAdamW, schedule
-from nanochat.training.runs import TRAINED
+from nanochat.training.runs import TOO_LARGE, TRAINED
 from nanochat.training.stage_config import PLANNED, OptimConfig, StageConfig
 from nanochat.training.time_budget import TimeBudget
 

@@ -20,7 +20,11 @@ def keep_plan(tag: str, started: list, **variables) -> None:
         runs.plan_path(tag),
         {
             "time": 1000.0,
-            "variables": {"data": resolved.data, "time_budget_s": resolved.time_budget_s},
+            "variables": {
+                "data": resolved.data,
+                "time_budget_s": resolved.time_budget_s,
+                "memory_gb": resolved.memory_gb,
+            },
             "stages": stage_flags(resolved, batch_of(resolved)),
             "started": started,
         },
@@ -127,3 +131,36 @@ def test_auto_is_what_it_came_to_when_continued(
     assert "Will run" in capsys.readouterr().out
     with pytest.raises(pipeline.UserError, match="data=fineweb: the run d4 was started with tiny"):
         pipeline.status(PlanConfig(model_tag="d4", data="fineweb"))
+
+
+def rows_planned(tag: str = "d4") -> list[str]:
+    stages = runs.read_plan(tag)["stages"].values()
+    return [f for flags in stages for f in flags if f.startswith("--device_batch_size")]
+
+
+@pytest.mark.parametrize(
+    ("oom_kills", "used", "goes_on_with"),
+    [(1, 1e9, "4"), (0, 15e9, "4"), (0, 1e9, "8")],
+    ids=["the kernel says so", "nearly all of 16 GB", "killed by somebody"],
+)
+def test_a_kill_for_want_of_memory_halves_what_is_done_at_once(
+    base_dir: Path, capsys: pytest.CaptureFixture, oom_kills: int, used: float, goes_on_with: str
+) -> None:
+    keep_plan("d4", [], device_batch_size=8, total_batch_size=4096)
+    write_metrics(base_dir, "mid", "d4", [{"step": 3, "loss": 2.0, "memory_bytes": used}])
+    before = rows_planned()
+    pipeline.killed(pipeline.KilledConfig("mid_train", "d4", oom_kills))
+    said = capsys.readouterr().out
+    after = rows_planned()
+    assert after.count(f"--device_batch_size={goes_on_with}") >= 3
+    assert (before == after) == (goes_on_with == "8")
+    assert ("DEVICE_BATCH_SIZE=4 instead of 8" in said) == (goes_on_with == "4")
+    assert ("SIGKILL" in said) == (goes_on_with == "8")
+
+
+def test_one_row_can_not_be_halved(base_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    keep_plan("d4", [], device_batch_size=1, total_batch_size=512)
+    before = rows_planned()
+    pipeline.killed(pipeline.KilledConfig("base_train", "d4", 1))
+    assert "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH" in capsys.readouterr().out
+    assert rows_planned() == before
