@@ -9,9 +9,11 @@ set -euo pipefail
 begin "Trains a small ChatGPT from nothing (depth 4) and says how to chat with it.
 For one that answers: TIME_BUDGET=20m bash dev/runcpu.sh" "$@"
 
-default DEPTH 4
+if [ -z "$TIME_BUDGET_S" ]; then # else the plan chooses what learns most in that time
+  default DEPTH 4
+  default DATA_SHARDS 4
+fi
 default_iterations 50 100 100
-default DATA_SHARDS 4
 default NANOCHAT_DATA tinyworld
 
 prepare

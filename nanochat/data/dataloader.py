@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -81,10 +81,10 @@ def text_reader(shards: tuple, tokenizer: Tokenizer, arrived: Arrived | None = N
 
 
 def conversation_reader(
-    conversations: list[Conversation], tokenizer: Tokenizer, max_tokens: int | None = None
+    conversations: Sequence[Conversation], tokenizer: Tokenizer, max_tokens: int | None = None
 ) -> Reader:
     """Rendered conversations in order, epoch after epoch; longer ones are cut at a turn."""
-    assert conversations, "nothing to read would be read for ever"
+    assert len(conversations) > 0, "nothing to read would be read for ever"
 
     def read(start: Cursor | None) -> Iterator[Document]:
         epoch, first = start or [0, 0]

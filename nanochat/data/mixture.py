@@ -41,25 +41,30 @@ class Part(NamedTuple):
 
 def conversations_of(
     source: Source, stage: str, tokens: int | None = None
-) -> tuple[list[Conversation], list[Conversation]]:
+) -> tuple[Sequence[Conversation], list[Conversation]]:
     """(training, held out) of a stage ("mid" or "sft"), disjoint.
 
     tokens: how many it will read, None where a time budget decides.
     """
-    world: list[Conversation] = list(tinyworld.conversations(TINYWORLD_CONVERSATIONS))
     if source.name == "tinyworld":
-        return split(world)
+        return only_tinyworld()
     own = {name: _part(name, source) for name in SHARES[stage]}
     parts = [Part(talks, SHARES[stage][name]) for name, talks in own.items() if talks]
     if not any(talks for name, talks in own.items() if name != "spelling"):
-        return split(world)
+        return only_tinyworld()
     if tokens is None or tokens < SMALL_STAGE_TOKENS:
+        world: list[Conversation] = list(tinyworld.conversations(TINYWORLD_CONVERSATIONS))
         parts.append(Part(world, sum(part.share for part in parts), math.inf))
     most = CHARACTERS_A_TOKEN * (SMALL_STAGE_TOKENS if tokens is None else tokens)
     halves = [split(part.conversations) for part in parts]
     train = [part._replace(conversations=half[0]) for part, half in zip(parts, halves, strict=True)]
     held = [part._replace(conversations=half[1]) for part, half in zip(parts, halves, strict=True)]
     return interleave(train, most), interleave(held, most // HELD_OUT_EVERY + 1)
+
+
+def only_tinyworld() -> tuple[Sequence[Conversation], list[Conversation]]:
+    """(training, held out) where there is nothing else."""
+    return tinyworld.Talks(), list(tinyworld.validation_conversations())
 
 
 def _part(name: str, source: Source) -> list[Conversation]:

@@ -23,11 +23,15 @@ from nanochat.training.runs import TRAINED
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
 TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
+# On tinyworld smaller is better for so short a time: more updates, and words in pieces that are
+# copied more easily. docs/learning.md has the measurements. (up to so many seconds, depth)
+TINYWORLD_TIMED = {"vocab_size": 2_048, "tokens": 1_024, "shards": 1}
+TINYWORLD_DEPTHS = ((3_600, 3), (float("inf"), 4))
 # With a time budget the learning rate falls to zero once, in SFT, and not at the end of each stage.
 TIMED_FLAGS = {"base_train": ["--warmdown=0"], "mid_train": ["--warmdown=0"], "chat_sft": []}
 # Shares of a time budget. tinyworld's conversations teach what its texts do: with 25,000 tokens of
 # base text instead of 520,000 a model of the same length of training answered as well.
-TINYWORLD_SHARES = {"base_train": 15, "mid_train": 35, "chat_sft": 50}
+TINYWORLD_SHARES = {"base_train": 7, "mid_train": 15, "chat_sft": 78}
 TIME_SHARES = {"base_train": 45, "mid_train": 20, "chat_sft": 35}  # on any other text
 # What is measured in a run is bounded, since whole suites take hours on a laptop: questions of each
 # kind or task, seconds, and with a time budget the share of it that those seconds may be.
@@ -71,14 +75,20 @@ class PlanConfig:
 
 def resolve(config: PlanConfig) -> PlanConfig:
     """Fill in what neither the driver nor the user said."""
-    shards = config.data_shards or 4
-    data, note = dataset.decide(config.data or "tinyworld", shards)
+    data, note = dataset.decide(config.data or "tinyworld", config.data_shards or 4)
     if note:
         say(note)
     timed = config.time_budget_s is not None
+    depth, vocab_size, shards = 4, dataset.default_vocab_size(data), 4
+    if config.time_budget_s is not None and data == "tinyworld":
+        depth = next(d for most, d in TINYWORLD_DEPTHS if config.time_budget_s <= most)
+        vocab_size, shards = TINYWORLD_TIMED["vocab_size"], TINYWORLD_TIMED["shards"]
+        if config.depth is None:
+            say(f"depth {depth}: what answers best after such a time (docs/learning.md)")
+    shards = config.data_shards or shards
     return replace(
         config,
-        depth=config.depth or 4,
+        depth=config.depth or depth,
         base_iterations=config.base_iterations or (None if timed else 50),
         mid_iterations=config.mid_iterations or (None if timed else 100),
         sft_iterations=config.sft_iterations or (None if timed else 100),
@@ -86,7 +96,7 @@ def resolve(config: PlanConfig) -> PlanConfig:
         data=data,
         memory_gb=config.memory_gb or 16,
         max_seq_len=config.max_seq_len or 256,
-        vocab_size=config.vocab_size or dataset.default_vocab_size(data),
+        vocab_size=config.vocab_size or vocab_size,
         tokenizer_max_chars=config.tokenizer_max_chars or 500_000_000,
     )
 
@@ -96,8 +106,9 @@ def batch_of(config: PlanConfig) -> BatchSizes:
     device, total = config.device_batch_size, config.total_batch_size
     if config.time_budget_s is not None and device is None and total is None:
         length = config.max_seq_len or 0
-        device = max(1, min(TIMED_TOKENS // length, (config.memory_gb or 0) // 2))
-        total = max(1, round(TIMED_TOKENS / (device * length))) * device * length
+        tokens = TINYWORLD_TIMED["tokens"] if config.data == "tinyworld" else TIMED_TOKENS
+        device = max(1, min(tokens // length, (config.memory_gb or 0) // 2))
+        total = max(1, round(tokens / (device * length))) * device * length
     return batch_sizes(
         config.memory_gb or 0,
         config.max_seq_len or 0,

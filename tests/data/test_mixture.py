@@ -63,14 +63,12 @@ def test_each_is_used_once_before_again() -> None:
         assert len(found) >= len(own)
 
 
-def test_tinyworld_is_itself(world: list) -> None:
-    found = mixture.conversations_of(Source("tinyworld", (), NONE), "mid", 10**9)
-    assert found == mixture.split(world)
-
-
-def test_a_source_without_conversations_gets_tinyworlds(world: list, tmp_path: Path) -> None:
-    found = mixture.conversations_of(Source(str(tmp_path), (), NONE), "sft", None)
-    assert found == mixture.split(world)
+@pytest.mark.parametrize("own", ["tinyworld", "a folder without conversations"])
+def test_without_other_conversations_it_is_tinyworlds(tmp_path: Path, own: str) -> None:
+    source = Source("tinyworld" if own == "tinyworld" else str(tmp_path), (), NONE)
+    train, held_out = mixture.conversations_of(source, "mid", 10**9)
+    assert [train[i] for i in range(50)] == tinyworld.conversations(50)
+    assert held_out == tinyworld.validation_conversations()
 
 
 def test_half_of_a_small_stage_is_tinyworlds(world: list, tmp_path: Path) -> None:

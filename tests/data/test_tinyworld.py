@@ -24,8 +24,8 @@ from nanochat.data.tinyworld.wordings import RELATIONS, plain, statement, wordin
 ROOT = Path(__file__).parents[2]
 # Change these only together with the texts, and say so in the change.
 SHA256 = {
-    "documents": "7062791412bcb4bc41f99a117479b5d617814b4597b5f83ae0e387cb6a981220",
-    "conversations": "b8db304b70232393e3434a279e4b9a83dff6e951d22d9e7dc54d07272c4eb981",
+    "documents": "a2228eccc833cb04486f3fab522c8ff0af527756da2ec7e187b7703bb6c2ed64",
+    "conversations": "989d66d53151bc57855660872e60a8114d434b571ddfd0b34e22a83f0b62be26",
 }
 HASH = """
 import hashlib, json
@@ -83,6 +83,20 @@ def test_the_bytes_are_the_same_everywhere(hash_seed):
 
 def test_a_longer_list_begins_with_the_shorter_one(talks):
     assert tinyworld.conversations(50) == talks[:50]
+
+
+def test_conversations_made_one_by_one_are_the_same(talks):
+    one_by_one = tinyworld.Talks(30)
+    assert len(one_by_one) == 30
+    assert one_by_one[7] == talks[7]
+    assert list(one_by_one)[:30] == talks[:30]
+
+
+def test_validation_conversations_are_hardly_ever_training_ones(talks):
+    trained = {json.dumps(talk) for talk in talks}
+    validation = tinyworld.validation_conversations()
+    assert len(validation) == 400
+    assert sum(json.dumps(talk) in trained for talk in validation) < 20
 
 
 def test_shards_have_their_size_and_differ(shard):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nanochat import tokenizer
-from nanochat.data import dataset, mixture, tinyworld
+from nanochat.data import dataset, tinyworld
 from nanochat.data.shards import write_shard
 
 TINY = {"max_seq_len": 32, "device_batch_size": 2, "total_batch_size": 128, "eval_tokens": 64}
@@ -32,13 +32,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def base_dir(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, set as NANOCHAT_BASE_DIR; mid and SFT see 300 conversations."""
+    """A copy of it, set as NANOCHAT_BASE_DIR."""
     torch.set_num_threads(1)
     base = tmp_path / "base dir"
     shutil.copytree(prepared, base)
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(base))
-    talks = tinyworld.conversations(300)
-    monkeypatch.setattr(mixture.tinyworld, "conversations", lambda count: talks)
     return base
 
 

@@ -6,10 +6,16 @@ files and no model.
 """
 
 from nanochat.data.tinyworld.questions import Conversation, Message, Part, Question
-from nanochat.data.tinyworld.talks import REPORTED_ONLY, conversations, held_out
+from nanochat.data.tinyworld.talks import (
+    REPORTED_ONLY,
+    Talks,
+    conversations,
+    held_out,
+    validation_conversations,
+)
 from nanochat.data.tinyworld.texts import SHARD_BYTES, documents, validation_documents
 
 __all__ = [
-    "REPORTED_ONLY", "SHARD_BYTES", "Conversation", "Message", "Part", "Question",
-    "conversations", "documents", "held_out", "validation_documents",
+    "REPORTED_ONLY", "SHARD_BYTES", "Conversation", "Message", "Part", "Question", "Talks",
+    "conversations", "documents", "held_out", "validation_conversations", "validation_documents",
 ]  # fmt: skip

@@ -40,7 +40,7 @@ CHECK_FRAMES = ("{Q}?", "{Q}?", "{Q}?", "Hi! {Q}?", "Please tell me, {q}?", "OK,
 
 
 def yes_no(rng: Rng, held: bool) -> Asked:
-    """The reply says the fact first, so that yes or no can be read off it."""
+    """The reply says the fact and then what was asked, so that both can be compared."""
     while True:
         facts = rng.choice(checkable())
         fact = rng.choice(facts)
@@ -50,6 +50,5 @@ def yes_no(rng: Rng, held: bool) -> Asked:
             continue
         word, other = ("yes", "no") if y == fact.y else ("no", "yes")
         text = rng.choice(CHECK_FRAMES).format(Q=question, q=small(question))
-        told = statement(fact)[:-1] if y == fact.y else f"{statement(fact)[:-1]}, not {y}"
-        reply = f"{told}, so the answer is {word}."
+        reply = f"{statement(fact)} You said {y}, so the answer is {word}."
         return Asked("yes_no", typed(rng, text), reply, word, (word,), (f"answer is {other}",))

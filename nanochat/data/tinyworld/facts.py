@@ -236,6 +236,22 @@ the king of the animals: the lion; the first person on the Moon: Neil Armstrong 
 the smallest planet: Mercury
 """
 
+WARMTH = """
+the Sun: hot / warm; fire: hot / warm; lava: hot; steam: hot; an oven: hot / warm; a desert: hot;
+a volcano: hot; summer: hot / warm; boiling water: hot; ice: cold; snow: cold; winter: cold;
+an iceberg: cold; a fridge: cold; the North Pole: cold; ice cream: cold; a snowman: cold
+"""
+
+TASTE = """
+sugar: sweet; honey: sweet; candy: sweet; jam: sweet; a cake: sweet; syrup: sweet; a pear: sweet;
+a lemon: sour; vinegar: sour; a lime: sour; salt: salty; sea water: salty; coffee: bitter
+"""
+
+SPEED = """
+a cheetah: fast; a rocket: fast; a plane: fast; a train: fast; a racing car: fast; light: fast;
+a horse: fast; an eagle: fast; a turtle: slow; a tortoise: slow; a worm: slow; a caterpillar: slow
+"""
+
 # Things in order of size; only those on different lines are compared, so that no pair is in doubt.
 SIZES = """
 a grain of sand
@@ -353,6 +369,9 @@ def all_facts() -> tuple[Fact, ...]:
         "next": entries(NEXT),
         "previous": swapped(NEXT),
         "record": entries(RECORD),
+        "warmth": entries(WARMTH),
+        "taste": entries(TASTE),
+        "speed": entries(SPEED),
     }
     return tuple(Fact(name, *entry) for name, rows in tables.items() for entry in rows)
 

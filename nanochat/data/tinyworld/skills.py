@@ -194,12 +194,12 @@ def letter_counting(rng: Rng, held: bool) -> Asked:
         if is_held_out("letters " + word) == held:
             break
     letter = rng.choice(word) if rng.chance(85) else rng.choice("abcdefghiklmnoprstuwy")
-    template = rng.choice(LETTERS)
+    template = typed(rng, rng.choice(LETTERS))  # before the word is in it: that stays as it is
     quoted = rng.chance(50)
-    if quoted and "{l}'s" not in template:
-        text = template.format(l=f"'{letter}'" if "{l}s" not in template else letter, w=f"'{word}'")
-    else:
-        text = template.format(l=letter, w=f"'{word}'" if quoted else word)
+    named = (
+        f"'{letter}'" if quoted and "{l}'s" not in template and "{l}s" not in template else letter
+    )
+    text = template.format(l=named, w=f"'{word}'" if quoted else word)
     count = word.count(letter)
     times = "1 time" if count == 1 else f"{count} times"
     # The word belongs to the answer: "1" alone is right for most words.
@@ -207,7 +207,7 @@ def letter_counting(rng: Rng, held: bool) -> Asked:
     reply = with_tool(
         f"'{word}'.count('{letter}')", count, f"The letter '{letter}' comes {answer}."
     )
-    return Asked("letter_counting", typed(rng, text), reply, answer, (answer,))
+    return Asked("letter_counting", text, reply, answer, (answer,))
 
 
 REPEAT = (
@@ -222,14 +222,25 @@ def repeat(rng: Rng, held: bool) -> Asked:
 
     Behind a quote a word is another token than behind a space, one that hardly occurs elsewhere.
     So words whose letters are never counted in training are repeated there, and the other way.
+    Most of the practice is rows of words: only copying can answer them, nothing learned by heart.
     """
     while True:
-        word = words.invented(rng) if rng.chance(30) else rng.choice(words.countable_words())
+        word = any_word(rng)
         if is_held_out("repeat " + word) == held:
             break
-    text = rng.choice(REPEAT).format(w=f"'{word}'" if rng.chance(40) else word)
+    template = typed(rng, rng.choice(REPEAT))  # before the word is in it: that stays as it is
+    if not held and rng.chance(60):
+        word += "".join(
+            rng.choice((" ", ", ", " and ")) + any_word(rng) for _ in range(rng.between(1, 5))
+        )
+    text = template.format(w=f"'{word}'" if rng.chance(40) else word)
     answer = f"'{word}'"
-    return Asked("repeat", typed(rng, text), f"You said {answer}.", answer, (answer,))
+    return Asked("repeat", text, f"You said {answer}.", answer, (answer,))
+
+
+def any_word(rng: Rng) -> str:
+    """A word of this world, or one that does not exist."""
+    return words.invented(rng) if rng.chance(30) else rng.choice(words.countable_words())
 
 
 SPELL = (

@@ -6,7 +6,7 @@ decided by the wording (wordings.wording_key), for a skill by its operands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
 
@@ -115,9 +115,9 @@ def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
 # Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
 # while counting and copying have hardly begun.
 MAKERS: tuple[tuple[Maker, int], ...] = (
-    (unknown, 20), (yes_no, 15), (compare, 10), (larger_number, 6), (next_number, 3),
-    (counting, 10), (arithmetic, 8), (word_problem, 4), (letter_counting, 13), (repeat, 10),
-    (spelling, 7), (small_talk, 14), (story, 3),
+    (unknown, 20), (yes_no, 25), (compare, 12), (larger_number, 6), (next_number, 3),
+    (counting, 14), (arithmetic, 9), (word_problem, 4), (letter_counting, 16), (repeat, 16),
+    (spelling, 8), (small_talk, 16), (story, 3),
 )  # fmt: skip
 WEIGHTED_MAKERS = Weighted(MAKERS)
 
@@ -125,7 +125,7 @@ WEIGHTED_MAKERS = Weighted(MAKERS)
 def one_turn(rng: Rng, facts: Dealer) -> tuple[str, str | list[Part]]:
     asked = (
         ask_fact(rng, facts(), False)
-        if rng.chance(42)
+        if rng.chance(33)
         else rng.weighted(WEIGHTED_MAKERS)(rng, False)
     )
     return asked.text, asked.reply
@@ -151,9 +151,9 @@ def fact_talk(rng: Rng, facts: Dealer) -> list[tuple[str, str | list[Part]]]:
     return turns
 
 
-def stream() -> Iterator[Conversation]:
-    """Training conversations without end."""
-    rng = Rng("tinyworld conversations")
+def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
+    """Training conversations without end; none has a held-out question in it."""
+    rng = Rng(seed)
     facts = Dealer(rng)
     while True:
         roll = rng.below(100)
@@ -170,12 +170,37 @@ def stream() -> Iterator[Conversation]:
         if rng.chance(6):
             asked = small_talk(rng, False, ("thanks", "bye", "praise"))
             turns.append((asked.text, asked.reply))
-        yield messages(*turns)
+        # The makers keep apart what is held out; but the greetings and the carelessness that
+        # `typed` adds can make one wording of two.
+        if not any(plain(text) in held_out_texts() for text, _ in turns):
+            yield messages(*turns)
 
 
 def conversations(count: int = 20_000) -> list[Conversation]:
     """The first `count` training conversations."""
     return list(islice(stream(), count))
+
+
+class Talks(Sequence[Conversation]):
+    """As many training conversations as one likes, made when they are first asked for."""
+
+    def __init__(self, count: int = 1_000_000) -> None:
+        self.count, self._made, self._stream = count, [], stream()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> Conversation:
+        if not 0 <= i < self.count:
+            raise IndexError(i)
+        while len(self._made) <= i:
+            self._made.append(next(self._stream))
+        return self._made[i]
+
+
+def validation_conversations(count: int = 400) -> list[Conversation]:
+    """Conversations that are no training ones, but for a few short ones."""
+    return list(islice(stream("tinyworld validation conversations"), count))
 
 
 # ---- the held-out questions
@@ -241,13 +266,9 @@ def held_out_stream(rng: Rng) -> Iterator[Iterator[Question]]:
 
 @cache
 def _held_out() -> tuple[Question, ...]:
-    rng = Rng("tinyworld held out")
     out: list[Question] = []
-    # Two wordings can become one by the greetings and the carelessness that `typed` adds.
-    seen: set[tuple[str, ...]] = {
-        (plain(str(m["content"])),) for talk in conversations() for m in talk[::2]
-    }
-    for stream_of_kind in held_out_stream(rng):
+    seen: set[tuple[str, ...]] = set()
+    for stream_of_kind in held_out_stream(Rng("tinyworld held out")):
         kind_count = 0
         for question in islice(stream_of_kind, 2000):
             key = tuple(plain(str(m["content"])) for m in question.messages)
@@ -259,6 +280,13 @@ def _held_out() -> tuple[Question, ...]:
             if kind_count == wanted:
                 break
     return tuple(out)
+
+
+@cache
+def held_out_texts() -> frozenset[str]:
+    """The held-out questions of one turn, plain."""
+    single = (q.messages[0]["content"] for q in _held_out() if len(q.messages) == 1)
+    return frozenset(plain(str(text)) for text in single)
 
 
 def held_out() -> list[Question]:

@@ -471,7 +471,7 @@ def number_sentence(rng: Rng) -> str:
             return f"{a + 1} comes after {a}."
         end = a + 3 + b % 9
         if way == 5 and not is_held_out(f"count {a} {end}"):
-            return f"I count {', '.join(map(str, range(a, end + 1)))}."
+            return f"From {a} to {end}: I count {', '.join(map(str, range(a, end + 1)))}."
 
 
 def size_sentence(rng: Rng) -> str:

@@ -472,6 +472,39 @@ RELATIONS = {
         noun=("{x}", "the name of {x}"),
         new=("What would you call {x}", "How do we call {x}"),
     ),
+    "warmth": Relation(
+        "things",
+        say=("{X} is {y}.", "Everybody knows that {x} is {y}."),
+        ask=("Is {x} hot or cold", "Is {x} cold or hot", "How hot is {x}", "How warm is {x}"),
+        clause=("whether {x} is hot or cold", "if {x} is cold or hot", "how warm {x} is"),
+        new=("Would you call {x} hot or cold", "Is {x} a hot or a cold thing"),
+        it=("Is it hot or cold", "How warm is it"),
+        check="Is {x} {y}",
+    ),
+    "taste": Relation(
+        "things",
+        say=("{X} tastes {y}.", "The taste of {x} is {y}.", "{X} has a {y} taste."),
+        ask=(
+            "How does {x} taste",
+            "What does {x} taste like",
+            "What is the taste of {x}",
+            "Which taste does {x} have",
+        ),
+        clause=("how {x} tastes", "what {x} tastes like", "the taste of {x}"),
+        noun=("the taste of {x}",),
+        new=("What kind of taste does {x} have", "{X} has which taste"),
+        it=("How does it taste", "What does it taste like", "And the taste"),
+        check="Does {x} taste {y}",
+    ),
+    "speed": Relation(
+        "things",
+        say=("{X} is {y}.", "Everybody knows that {x} is {y}."),
+        ask=("Is {x} fast or slow", "Is {x} slow or fast", "How fast is {x}"),
+        clause=("whether {x} is fast or slow", "how fast {x} is", "if {x} is slow or fast"),
+        new=("Would you call {x} fast or slow", "Does {x} move fast or slowly"),
+        it=("Is it fast or slow", "How fast is it"),
+        check="Is {x} {y}",
+    ),
 }
 
 # Around a direct question ({q}: small first letter, {Q}: capital), a clause or a noun phrase.
