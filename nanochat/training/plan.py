@@ -26,6 +26,7 @@ TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
 # On tinyworld smaller is better for so short a time: more updates, and words in pieces that are
 # copied more easily. docs/learning.md has the measurements. (up to so many seconds, depth)
 TINYWORLD_TIMED = {"vocab_size": 2_048, "tokens": 1_024, "shards": 1}
+TINYWORLD_MATRIX_LR = 0.012  # for such small steps
 TINYWORLD_DEPTHS = ((3_600, 3), (float("inf"), 4))
 # With a time budget the learning rate falls to zero once, in SFT, and not at the end of each stage.
 TIMED_FLAGS = {"base_train": ["--warmdown=0"], "mid_train": ["--warmdown=0"], "chat_sft": []}
@@ -245,6 +246,7 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
             f"--depth={config.depth}",
             shards,
             *_iterations("base_train", config.base_iterations),
+            *_learning_rate(config),
             *training,
         ],
         "base_eval": [
@@ -281,6 +283,12 @@ def _copy(config: PlanConfig) -> list[str]:
     """The overnight run leaves its report where one looks in the morning."""
     overnight = config.driver == "runmac_overnight"
     return [f"--copy={ROOT / 'report_overnight.md'}"] if overnight else []
+
+
+def _learning_rate(config: PlanConfig) -> list[str]:
+    """Of the base model; mid and SFT inherit it."""
+    smaller = config.time_budget_s is not None and config.data == "tinyworld"
+    return [f"--matrix_lr={TINYWORLD_MATRIX_LR}"] if smaller else []
 
 
 def _iterations(stage: str, n: int | None) -> list[str]:
