@@ -42,8 +42,9 @@ def main(config: Config) -> None:
         fetch_tasks()
     source = dataset.open_source(config.data, config.num_shards)
     documents = shards.count_documents(source.train_shards)
+    count = dataset.shards_in_words(len(source.train_shards))
     log.say(
-        f"{source.name}: {len(source.train_shards)} shards, {documents:,} documents, "
+        f"{source.name}: {count}, {documents:,} documents, "
         f"{source.text_bytes() / 1e6:.1f} MB compressed; validation {source.val_shard.name}"
     )
 

@@ -89,10 +89,19 @@ def _is_laid_out(folder: Path) -> bool:
     return (folder / "pretrain").is_dir()
 
 
+def shards_in_words(count: int) -> str:
+    """A number of shards for a person.
+
+    >>> shards_in_words(1), shards_in_words(4)
+    ('1 shard', '4 shards')
+    """
+    return f"{count} shard{'s' * (count != 1)}"
+
+
 def in_words(data: str, num_shards: int) -> str:
     """A source for the plan. Raises UserError for a folder from which nothing can be read."""
     if data == "tinyworld":
-        return f"tinyworld, {num_shards} shards, made on this machine, no network"
+        return f"tinyworld, {shards_in_words(num_shards)}, made on this machine, no network"
     if data == "fineweb":
         there = len([p for p in fineweb.train_shards(num_shards) if p.exists()])
         return f"fineweb, {num_shards} shards of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
