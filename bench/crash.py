@@ -38,11 +38,11 @@ from nanochat.training.runs import STAGES, TRAINED
 TAG = "crash"
 # Small, with every part of the state in use: accumulation, several lanes, saves within a stage.
 PLAN = {
-    "depth": 1, "base_iterations": 30, "mid_iterations": 20, "sft_iterations": 20,
+    "depth": 1, "base_iterations": 240, "mid_iterations": 120, "sft_iterations": 120,
     "device_batch_size": 2, "total_batch_size": 256, "max_seq_len": 64, "vocab_size": 512,
     "eval_tokens": 1024, "split_tokens": 1024, "data_shards": 1, "memory_gb": 8,
 }  # fmt: skip
-SAVE_EVERY = 4
+SAVE_EVERY = 20
 MOST_TRIES = 400  # of one run; a run that makes no progress would go on for ever
 CONTROLS = ("optimizer", "position", "step")
 
@@ -355,7 +355,7 @@ def control(folder: str, text: Path, expected: dict[str, Any], left_out: str) ->
     else:
         stages.open_resumed = without  # pyrefly: ignore (a stand-in)
     try:
-        # Killed once, where base training has saved a step or two of 30.
+        # Killed once, where base training has saved once or twice.
         for stage in STAGES[:2]:
             wait(run_stage(base, stage.name), None)
         pid = run_stage(base, "base_train")

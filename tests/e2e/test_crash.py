@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.timeout(600)
 def test_a_killed_run_is_the_run_left_alone() -> None:
-    command = [sys.executable, "bench/crash.py", "--kills=6", "--writes=12"]
+    command = [sys.executable, "bench/crash.py", "--kills=8", "--writes=12"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = done.stdout
     assert done.returncode == 0, said + done.stderr
