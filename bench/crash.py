@@ -15,7 +15,6 @@ forked from this process instead of started anew, which takes seconds off each k
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import json
 import os
@@ -312,8 +311,7 @@ def outcome(base: Path) -> dict[str, Any]:
         losses += [[name, r["step"], r["loss"]] for r in records if "loss" in r]
         found = runs.last_checkpoint(stage, TAG)
         assert found is not None
-        content = (found.folder / "model.safetensors").read_bytes()
-        weights[name] = [found.step, hashlib.sha256(content).hexdigest()]
+        weights[name] = [found.step, storage.checksum(found.folder / "model.safetensors")]
     return {"losses": losses, "weights": weights}
 
 

@@ -122,11 +122,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield beside
         for file in beside.iterdir():
             _sync(file)
-        _sync(beside)
         if path.exists():
             shutil.rmtree(path)
-        os.rename(beside, path)
-        _sync(path.parent)
+        rename_synced(beside, path)
     except OSError as error:
         raise UserError(cannot_write(path, error)) from None
     finally:
@@ -134,7 +132,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def rename_synced(beside: Path, path: Path) -> None:
-    """Give a written file its name, so that a power cut leaves the whole of it or nothing."""
+    """Give what is written its name, so that a power cut leaves the whole of it or nothing."""
     _sync(beside)
     os.replace(beside, path)
     _sync(path.parent)

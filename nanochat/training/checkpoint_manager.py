@@ -104,7 +104,7 @@ class Checkpoint:
                     raise ValueError(f"{name} is {weight.dtype}, not float32")
             model.load_state_dict(weights, assign=True)
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-            raise UserError(f"{path} can't be used ({str(error).splitlines()[0]})") from None
+            raise _unusable(path, error) from None
         model.dtype = device.dtype
         return model
 
@@ -119,7 +119,12 @@ class Checkpoint:
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} can't be used ({str(error).splitlines()[0]})") from None
+            raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{path} can't be used ({reason})")
 
 
 @cache
@@ -181,13 +186,13 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest_whole(found: list[Checkpoint]) -> Checkpoint | None:
+def newest_whole(found: list[Checkpoint], resume: bool = True) -> Checkpoint | None:
     """The last of them that is whole, naming each damaged one after it.
 
-    An unfinished one is there to be resumed, so that its optimiser must be whole, too.
+    resume: the optimiser of an unfinished one must be whole, too; False where it is only used.
     """
     for checkpoint in reversed(found):
-        damage = checkpoint.damage(resume=not checkpoint.state["finished"])
+        damage = checkpoint.damage(resume and not checkpoint.state["finished"])
         if damage is None:
             return checkpoint
         _say_once(f"{damage}: going on without this checkpoint")
@@ -204,11 +209,9 @@ def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpo
     everything = find_all(stage)
     of_tag = [c for c in everything if tag is None or c.tag == tag]
     found = [c for c in of_tag if step is None or c.step == step]
-    for checkpoint in reversed(found):
-        damage = checkpoint.damage()
-        if damage is None:
-            return checkpoint
-        _say_once(f"{damage}: going on without this checkpoint")
+    whole = newest_whole(found, resume=False)
+    if whole is not None:
+        return whole
     if found:
         raise UserError(f"no checkpoint of {stage} {found[-1].tag} is whole: train it again")
     if of_tag and step is not None:
@@ -290,17 +293,16 @@ def save(
     damage = written.damage(resume=True)
     if damage is not None:
         raise UserError(f"{damage} just after it was written: the disk can't be trusted")
-    _prune(written)
+    _prune(stage, written)
     return folder
 
 
-def _prune(newest: Checkpoint) -> None:
+def _prune(stage: str, newest: Checkpoint) -> None:
     """Keep the last steps and the best; a finished stage keeps only the newest's optimiser."""
-    stage, tag = newest.folder.parent.parent.name.removesuffix("_checkpoints"), newest.tag
-    *older, _ = sorted(find_all(stage, tag), key=lambda c: c.step)
-    best = best_step(stage, tag)
+    *older, _ = sorted(find_all(stage, newest.tag), key=lambda c: c.step)
+    best = _best(stage, newest.tag)
     for checkpoint in older[: -(KEPT_STEPS - 1)]:
-        if checkpoint.step != best:
+        if best is None or checkpoint.step != best["step"]:
             shutil.rmtree(checkpoint.folder, ignore_errors=True)
     for stale in newest.folder.parent.glob(".step_*.part"):  # of a save that was killed
         shutil.rmtree(stale, ignore_errors=True)
@@ -309,23 +311,17 @@ def _prune(newest: Checkpoint) -> None:
             (checkpoint.folder / OPTIMIZER).unlink(missing_ok=True)
 
 
-def best_step(stage: str, tag: str) -> int | None:
-    """The step that best.json points to."""
-    path = stage_folder(stage) / check_tag(tag) / "best.json"
+def _best(stage: str, tag: str) -> dict[str, Any] | None:
+    """What best.json says: {"step", "loss"}; None where it is not there or damaged."""
     try:
-        return storage.read_sealed(path)["step"]
-    except (storage.Damaged, KeyError):
+        best = storage.read_sealed(stage_folder(stage) / check_tag(tag) / "best.json")
+    except storage.Damaged:
         return None
+    return best if {"step", "loss"} <= best.keys() else None
 
 
 def note_best(stage: str, tag: str, step: int, loss: float) -> None:
     """Point best.json to this step where its held-out loss (or bits per byte) is the lowest."""
-    folder = stage_folder(stage) / check_tag(tag)
-    if not step_folder(stage, tag, step).exists():
-        return
-    try:
-        if storage.read_sealed(folder / "best.json")["loss"] <= loss:
-            return
-    except (storage.Damaged, KeyError):
-        pass  # the first
-    storage.write_sealed(folder / "best.json", {"step": step, "loss": loss})
+    folder, best = step_folder(stage, tag, step), _best(stage, tag)
+    if folder.exists() and (best is None or loss < best["loss"]):
+        storage.write_sealed(folder.parent / "best.json", {"step": step, "loss": loss})

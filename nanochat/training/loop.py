@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -181,17 +182,17 @@ def train(
             multiplier = config.multiplier((state.step + 0.5) / state.num_iterations)
             started, wall_started = time.monotonic(), time.time()
             micro = [next(batches) for _ in range(config.grad_accum)]
-            show = _micro_batch_shower(line, config, state)
+            step = partial(
+                train_step,
+                loss_of,
+                optimizer,
+                multiplier=multiplier,
+                device=device,
+                guard=guard,
+                tick=_micro_batch_shower(line, config, state),
+            )
             try:
-                stats = fitting_step(
-                    lambda cut, lr=multiplier, show=show: train_step(
-                        loss_of, optimizer, cut, lr, device, guard, show
-                    ),
-                    micro,
-                    state,
-                    optimizer,
-                    device,
-                )
+                stats = fitting_step(step, micro, state, optimizer, device)
             except Diverged as error:
                 line.close()
                 named = Diverged(

@@ -126,14 +126,25 @@ def _planned_flags(this: Stage, config: StageRunConfig) -> list[str]:
     for flag in ("device_batch_size", "memory_gb"):
         value = getattr(config, flag)
         if value is not None:
-            flags = [f for f in flags if not f.startswith(f"--{flag}=")] + [f"--{flag}={value}"]
+            flags = _with(flags, flag, value)
     budget = config.time_budget_s or whole["variables"]["time_budget_s"]
-    if budget is not None and not any(f.startswith("--num_iterations=") for f in flags):
+    if budget is not None and _value_of(flags, "num_iterations") is None:
         # A budget given anew is for what is still to do, so from this session's start.
         since = config.session if config.time_budget_s is not None else None
         left = budget - _spent_s(tag, whole["variables"]["data"], since)
         flags = [*flags, f"--time_budget_s={_share_s(this, tag, left, whole):.0f}"]
     return [*flags, "--resume"] if runs.last_checkpoint(this, tag) else flags
+
+
+def _value_of(flags: list[str], name: str) -> str | None:
+    """The value of --name=value, if it is among the flags."""
+    values = (f.split("=", 1)[1] for f in flags if f.startswith(f"--{name}="))
+    return next(values, None)
+
+
+def _with(flags: list[str], name: str, value: object) -> list[str]:
+    """The flags with this value instead of the one before."""
+    return [*(f for f in flags if not f.startswith(f"--{name}=")), f"--{name}={value}"]
 
 
 def _spent_s(tag: str, data: str, session: str | None) -> float:
@@ -151,8 +162,7 @@ def _share_s(this: Stage, tag: str, left_s: float, whole: dict[str, Any]) -> flo
     ahead = [s for s in TRAINED if not runs.is_finished(s, tag)]
     for later in STAGES[STAGES.index(this) + 1 :]:
         if not later.checkpoint:
-            bound = (f.split("=")[1] for f in flags[later.name] if f.startswith("--max_seconds="))
-            left_s -= LOADING_S + float(next(bound, 0))
+            left_s -= LOADING_S + float(_value_of(flags[later.name], "max_seconds") or 0)
     return max(1.0, left_s * share_of[this.name] / sum(share_of[s.name] for s in ahead))
 
 
@@ -215,7 +225,7 @@ def killed(config: KilledConfig) -> None:
         return
     flags = whole["stages"][this.name]
     total, rows, length = (
-        int(next(f.split("=")[1] for f in flags if f.startswith(f"--{name}=")))
+        int(_value_of(flags, name) or 0)
         for name in ("total_batch_size", "device_batch_size", "max_seq_len")
     )
     fewer = next((n for n in range(rows // 2, 0, -1) if total % (n * length) == 0), None)
@@ -223,10 +233,7 @@ def killed(config: KilledConfig) -> None:
         say(f"{this.name} ran out of memory with one row at once: {runs.TOO_LARGE}")
         return
     for stage in TRAINED:
-        whole["stages"][stage.name] = [
-            f"--device_batch_size={fewer}" if f.startswith("--device_batch_size=") else f
-            for f in whole["stages"][stage.name]
-        ]
+        whole["stages"][stage.name] = _with(whole["stages"][stage.name], "device_batch_size", fewer)
     storage.write_json(runs.plan_path(tag), whole)
     say(
         f"{this.name} ran out of memory: it will go on with DEVICE_BATCH_SIZE={fewer} instead of "

@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
 TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
 # On tinyworld smaller is better for so short a time: more updates, and words in pieces that are
-# copied more easily. docs/learning.md has the measurements. (up to so many seconds, depth)
-TINYWORLD_TIMED = {"vocab_size": 2_048, "tokens": 1_024, "shards": 1}
+# copied more easily. docs/learning.md has the measurements; depth 4 for a longer time is a guess.
+TINYWORLD_TOKENS, TINYWORLD_VOCAB_SIZE, TINYWORLD_NUM_SHARDS = 1_024, 2_048, 1
 TINYWORLD_MATRIX_LR = 0.012  # for such small steps
-TINYWORLD_DEPTHS = ((3_600, 3), (float("inf"), 4))
+TINYWORLD_DEPTHS = ((3_600, 3), (float("inf"), 4))  # up to so many seconds, depth
 # With a time budget the learning rate falls to zero once, in SFT, and not at the end of each stage.
 TIMED_FLAGS = {"base_train": ["--warmdown=0"], "mid_train": ["--warmdown=0"], "chat_sft": []}
 # Shares of a time budget. tinyworld's conversations teach what its texts do: with 25,000 tokens of
@@ -82,10 +82,10 @@ def resolve(config: PlanConfig) -> PlanConfig:
     timed = config.time_budget_s is not None
     depth, vocab_size, shards = 4, dataset.default_vocab_size(data), 4
     if config.time_budget_s is not None and data == "tinyworld":
+        vocab_size, shards = TINYWORLD_VOCAB_SIZE, TINYWORLD_NUM_SHARDS
         depth = next(d for most, d in TINYWORLD_DEPTHS if config.time_budget_s <= most)
-        vocab_size, shards = TINYWORLD_TIMED["vocab_size"], TINYWORLD_TIMED["shards"]
         if config.depth is None:
-            say(f"depth {depth}: what answers best after such a time (docs/learning.md)")
+            say(f"depth {depth} for such a time (docs/learning.md says why)")
     shards = config.data_shards or shards
     return replace(
         config,
@@ -107,7 +107,7 @@ def batch_of(config: PlanConfig) -> BatchSizes:
     device, total = config.device_batch_size, config.total_batch_size
     if config.time_budget_s is not None and device is None and total is None:
         length = config.max_seq_len or 0
-        tokens = TINYWORLD_TIMED["tokens"] if config.data == "tinyworld" else TIMED_TOKENS
+        tokens = TINYWORLD_TOKENS if config.data == "tinyworld" else TIMED_TOKENS
         device = max(1, min(tokens // length, (config.memory_gb or 0) // 2))
         total = max(1, round(tokens / (device * length))) * device * length
     return batch_sizes(

@@ -186,9 +186,7 @@ def run(
     opened, loss_of = checked_compile(opened)
     optimizer = MuonAdamW(model, opened.optim)
     if opened.resumed is not None:
-        tensors = opened.resumed.optimizer_tensors()
-        torch.set_rng_state(tensors.pop("random.torch"))
-        optimizer.load_state_tensors(tensors)
+        _restore(optimizer, opened.resumed)
         say(f"resuming {stage} {opened.tag} at step {state.step} of {state.num_iterations}")
         _say_if_not_exact(opened)
     metrics = Metrics(stage, opened.tag, state.step, opened.config.wandb_run)
@@ -340,6 +338,13 @@ def _git_commit() -> str | None:
         return None
 
 
+def _restore(optimizer: MuonAdamW, saved: checkpoints.Checkpoint) -> None:
+    """Optimiser and random state as they were saved."""
+    tensors = saved.optimizer_tensors()
+    torch.set_rng_state(tensors.pop("random.torch"))
+    optimizer.load_state_tensors(tensors)
+
+
 class _Save:
     """Write a checkpoint: every save_every updates or save_minutes, at the end, when interrupted.
 
@@ -421,9 +426,7 @@ class _Rollback:
         if found is None or self.times[found.step] == MOST_ROLLBACKS:
             raise error
         self.times[found.step] += 1
-        tensors = found.optimizer_tensors()
-        torch.set_rng_state(tensors.pop("random.torch"))
-        self.optimizer.load_state_tensors(tensors)
+        _restore(self.optimizer, found)
         opened.model.load_state_dict(found.model(opened.device).state_dict())
         state.step, state.tokens = found.step, found.state["tokens"]
         state.position = error.position
