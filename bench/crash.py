@@ -1,6 +1,6 @@
 """Kills a small pipeline again and again, continues it, and compares it with one left alone.
 
-    python bench/crash.py                       about 100 random kills, and one at every write
+    python bench/crash.py                       100 random kills or more, and one at every write
     python bench/crash.py --kills 8 --writes 12
 
 The straight run goes first. Then, in a base dir of its own each: (1) SIGKILL at random moments,
@@ -10,13 +10,16 @@ there are no more. Whatever happens, the run continued must give the losses of e
 weights of every stage bit for bit, and no checkpoint that was whole may be gone. The controls leave
 out a part of what is resumed, and must be noticed. Every stage is run as the drivers run it, but
 forked from this process instead of started anew, which takes seconds off each kill. CPU only.
+
+The same then with web text from a hub on the loopback, slowed down so that kills fall into the
+download and the training of the tokenizer: shards and tokenizer must be the same byte for byte.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -25,21 +28,28 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanochat.system import cli, storage
-from nanochat.training import pipeline, runs
-from nanochat.training.runs import STAGES, TRAINED
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # for tests.data.hub_server
+
+from nanochat.data import fineweb, shards, tinyworld  # noqa: E402
+from nanochat.system import cli, storage  # noqa: E402
+from nanochat.training import pipeline, runs  # noqa: E402
+from nanochat.training.runs import STAGES, TRAINED, Stage  # noqa: E402
+from tests.data.hub_server import fake_hub  # noqa: E402
 
 TAG = "crash"
+LOOPBACK_ONLY = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+SHARDS, SHARD_DOCUMENTS, HUB_BYTES_A_SECOND = 3, 400, 200_000  # what the hub has
 # Small, with every part of the state in use: accumulation, several lanes, saves within a stage.
 PLAN = {
     "depth": 1, "base_iterations": 240, "mid_iterations": 120, "sft_iterations": 120,
     "device_batch_size": 2, "total_batch_size": 256, "max_seq_len": 64, "vocab_size": 512,
-    "eval_tokens": 1024, "split_tokens": 1024, "data_shards": 1, "memory_gb": 8,
+    "eval_tokens": 1024, "split_tokens": 1024, "data_shards": SHARDS, "memory_gb": 8,
 }  # fmt: skip
 SAVE_EVERY = 20
 MOST_TRIES = 400  # of one run; a run that makes no progress would go on for ever
@@ -63,62 +73,94 @@ class Counts:
     """What happened so far."""
 
     kills: int = 0
+    within: Counter[str] = field(default_factory=Counter)  # kills by stage
     resumes: int = 0
     runs: int = 0
     mismatches: int = 0
     lost: int = 0
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """Stages to be run, on which text, and what must come out the same."""
+
+    name: str
+    folder: Path
+    data: str
+    stages: tuple[Stage, ...]
+    outcome: Callable[[Path], Any]
+    kept: Callable[[], dict[str, int]]
+    """what is whole now, with a number that must not fall"""
+
+
 def main(config: Config) -> None:
     """Straight run, kills at random, kills at writes, controls; exit code 1 for any mismatch."""
-    warm_up()
-    rng, began = random.Random(config.seed), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text"
-        write_text(text)
-        straight = Path(folder) / "straight"
-        plan(straight, text)
-        started = time.monotonic()
-        finish_run(straight, lambda: None, Counts())
-        took = time.monotonic() - started
-        expected = outcome(straight)
-        print(f"the run left alone: {took:.1f} s, {len(expected['losses'])} steps")
-        print(f"the same again: {'the same' if again(folder, text, expected) else 'DIFFERENT'}")
-
-        counts = Counts()
-        while counts.kills < config.kills:
-            base = new_run(folder, text, counts)
-            finish_run(base, lambda: rng.expovariate(1 / (took / 5)), counts)
-            compare(base, expected, counts)
-        show("random moments", counts)
-        failed = counts.mismatches + counts.lost
-
-        counts = Counts()
-        base, nth = new_run(folder, text, counts), 0
-        while counts.kills < config.writes:
-            nth += 1
-            before = counts.kills
-            finish_run(base, lambda: None, counts, die_at=nth, most=config.writes)
-            compare(base, expected, counts)
-            if counts.kills == before:
-                break
-            base = new_run(folder, text, counts)
-        show(f"write boundaries (number 1 to {nth} of each process)", counts)
-        failed += counts.mismatches + counts.lost
-
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary, slow_hub(Path(temporary)) as address:
+        os.environ |= {"HF_ENDPOINT": address, **LOOPBACK_ONLY}
+        warm_up()
+        folder = Path(temporary)
+        write_text(folder / "text")
+        pipeline_run = Scenario(
+            "pipeline", folder, str(folder / "text"), STAGES, weights_and_losses, newest_steps
+        )
+        download = Scenario(
+            "download and tokenizer", folder, "fineweb", STAGES[:2], files, whole_shards
+        )
+        expected, failed = straight_run(pipeline_run)
+        failed += kill(pipeline_run, expected, config.kills, config)
         for left_out in CONTROLS:
-            noticed = not control(folder, text, expected, left_out)
+            noticed = not control(pipeline_run, expected, left_out)
             print(f"control, {left_out} left out: {'noticed' if noticed else 'NOT NOTICED'}")
             failed += not noticed
+        expected, differs = straight_run(download)
+        failed += differs + kill(download, expected, config.kills // 4, config)
     print(f"{time.monotonic() - began:.0f} s, on {os.cpu_count()} CPU cores")
     sys.exit(1 if failed else 0)
 
 
+def straight_run(scenario: Scenario) -> tuple[Any, int]:
+    """(what comes out of a run left alone, 1 if a second one differs: nothing could be compared)"""
+    base = new_run(scenario, Counts())
+    started = time.monotonic()
+    finish_run(scenario, base, lambda: None, Counts())
+    took = time.monotonic() - started
+    expected = scenario.outcome(base)
+    base = new_run(scenario, Counts())
+    finish_run(scenario, base, lambda: None, Counts())
+    same = scenario.outcome(base) == expected
+    print(
+        f"{scenario.name}, left alone: {took:.1f} s; again: {'the same' if same else 'DIFFERENT'}"
+    )
+    return (took, expected), not same
+
+
+def kill(scenario: Scenario, straight: Any, kills: int, config: Config) -> int:
+    """At random moments, then at writes; how often a run differed or a checkpoint was lost."""
+    took, expected = straight
+    rng, counts = random.Random(config.seed), Counts()
+    while counts.kills < kills:
+        base = new_run(scenario, counts)
+        finish_run(scenario, base, lambda: rng.expovariate(1 / (took / 5)), counts)
+        compare(scenario, base, expected, counts)
+    show(f"{scenario.name}, random moments", counts)
+    failed = counts.mismatches + counts.lost
+    counts, nth, before = Counts(), 0, -1
+    while before < counts.kills < config.writes:
+        nth, before = nth + 1, counts.kills
+        base = new_run(scenario, counts)
+        finish_run(scenario, base, lambda: None, counts, die_at=nth, most=config.writes)
+        compare(scenario, base, expected, counts)
+    show(f"{scenario.name}, write boundaries (number 1 to {nth} of each process)", counts)
+    return failed + counts.mismatches + counts.lost
+
+
 def show(what: str, counts: Counts) -> None:
     """A line of counts."""
+    within = ", ".join(f"{name} {n}" for name, n in counts.within.most_common())
     print(
-        f"{what}: {counts.kills} kills, {counts.resumes} resumes of a stage, {counts.runs} runs, "
-        f"{counts.mismatches} mismatches, {counts.lost} lost checkpoints",
+        f"{what}: {counts.kills} kills ({within}), {counts.resumes} resumes of a stage, "
+        f"{counts.runs} runs, {counts.mismatches} mismatches, {counts.lost} lost",
         flush=True,
     )
 
@@ -126,8 +168,6 @@ def show(what: str, counts: Counts) -> None:
 def warm_up() -> None:
     """Import what the stages import, and make what they share, so that a fork has it."""
     import torch
-
-    from nanochat.data import tinyworld
 
     torch.set_num_threads(1)  # no thread pool may exist before a fork
     tinyworld.held_out()
@@ -137,18 +177,41 @@ def warm_up() -> None:
 
 def write_text(folder: Path) -> None:
     """A small folder of somebody's own text."""
-    from nanochat.data import tinyworld
-
     folder.mkdir()
     for i, document in zip(range(200), tinyworld.documents(0), strict=False):
         (folder / f"note {i:03d}.txt").write_text(document)
 
 
-def plan(base: Path, text: Path) -> None:
+@contextlib.contextmanager
+def slow_hub(folder: Path) -> Iterator[str]:
+    """Address of a hub in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    server = context.Process(target=serve, args=(folder / "hub", there), daemon=True)
+    server.start()
+    yield here.recv()
+    server.kill()
+
+
+def serve(folder: Path, answer: Any) -> None:
+    """The hub's process."""
+    folder.mkdir()
+    with fake_hub() as hub:
+        hub.bytes_a_second = HUB_BYTES_A_SECOND
+        for i in (*range(SHARDS), fineweb.LAST_SHARD):
+            path = shards.shard_path(folder, i)
+            made = tinyworld.documents(i % 100)
+            shards.write_shard(path, [next(made) for _ in range(SHARD_DOCUMENTS)])
+            hub.add(fineweb.REPO, path.name, path.read_bytes())
+        answer.send(hub.address)
+        signal.pause()
+
+
+def plan(base: Path, data: str) -> None:
     """Write the plan, with saves within the stages and few questions."""
     os.environ["NANOCHAT_BASE_DIR"] = str(base)
     with quiet(base / "log.txt"):
-        pipeline.plan(pipeline.PlanConfig(model_tag=TAG, data=str(text), **PLAN))
+        pipeline.plan(pipeline.PlanConfig(model_tag=TAG, data=data, **PLAN))
     whole = runs.read_plan(TAG)
     for name, flags in whole["stages"].items():
         if name in {stage.name for stage in TRAINED}:
@@ -159,11 +222,11 @@ def plan(base: Path, text: Path) -> None:
     storage.write_json(runs.plan_path(TAG), whole)
 
 
-def new_run(folder: str, text: Path, counts: Counts) -> Path:
+def new_run(scenario: Scenario, counts: Counts) -> Path:
     """A base dir with the plan in it; the one before is removed."""
-    base = Path(folder) / "killed"
+    base = scenario.folder / "base"
     shutil.rmtree(base, ignore_errors=True)
-    plan(base, text)
+    plan(base, scenario.data)
     counts.runs += 1
     return base
 
@@ -248,6 +311,7 @@ def die_at_write(nth: int) -> None:
 
 
 def finish_run(
+    scenario: Scenario,
     base: Path,
     kill_after: Callable[[], float | None],
     counts: Counts,
@@ -258,10 +322,10 @@ def finish_run(
     os.environ["NANOCHAT_BASE_DIR"] = str(base)
     died: Counter[str] = Counter()
     for _ in range(MOST_TRIES):
-        before = newest_steps()
+        before = scenario.kept()
         deadline, killed = kill_after(), False
         started = time.monotonic()
-        for stage in STAGES:
+        for stage in scenario.stages:
             dies = die_at if died[stage.name] < 2 and counts.kills < most else None
             resumes = stage.checkpoint is not None and runs.last_checkpoint(stage, TAG) is not None
             finished = runs.is_finished(stage, TAG)
@@ -270,12 +334,13 @@ def finish_run(
             code = wait(pid, None if deadline is None else started + deadline)
             if code == -signal.SIGKILL:
                 counts.kills += 1
+                counts.within[stage.name] += 1
                 died[stage.name] += 1
                 killed = True
                 break
             if code != 0:
                 sys.exit(f"{stage.name} failed:\n{(base / 'log.txt').read_text()[-3000:]}")
-        after = newest_steps()
+        after = scenario.kept()
         counts.lost += sum(after.get(name, -1) < step for name, step in before.items())
         if not killed:
             return
@@ -301,9 +366,19 @@ def newest_steps() -> dict[str, int]:
     return {name: checkpoint.step for name, checkpoint in found.items() if checkpoint}
 
 
-def outcome(base: Path) -> dict[str, Any]:
+def whole_shards() -> dict[str, int]:
+    """Size of every shard that has its place."""
+    return {path.name: path.stat().st_size for path in fineweb.folder().glob("*.parquet")}
+
+
+def files(base: Path) -> dict[str, str]:
+    """The checksum of every shard, and of the tokenizer."""
+    found = [*(base / "base_data").rglob("*.parquet"), *(base / "tokenizer").iterdir()]
+    return {path.name: storage.checksum(path) for path in found}
+
+
+def weights_and_losses(base: Path) -> dict[str, Any]:
     """The loss of every step, and the hash of every stage's weights."""
-    os.environ["NANOCHAT_BASE_DIR"] = str(base)
     losses, weights = [], {}
     for stage in TRAINED:
         name = stage.checkpoint or ""
@@ -315,29 +390,24 @@ def outcome(base: Path) -> dict[str, Any]:
     return {"losses": losses, "weights": weights}
 
 
-def compare(base: Path, expected: dict[str, Any], counts: Counts) -> None:
+def compare(scenario: Scenario, base: Path, expected: Any, counts: Counts) -> None:
     """Count a run that is not bit for bit the straight one, and say where it parts."""
-    found = outcome(base)
+    found = scenario.outcome(base)
     if found != expected:
         counts.mismatches += 1
-        pairs = zip(found["losses"], expected["losses"], strict=False)
-        part = next((a for a, b in pairs if a != b), "the weights")
-        print(f"MISMATCH from {json.dumps(part)}\n{(base / 'log.txt').read_text()[-3000:]}")
+        part = ""
+        if "losses" in found:
+            pairs = zip(found["losses"], expected["losses"], strict=False)
+            part = f" from {next((a for a, b in pairs if a != b), 'the weights')}"
+        print(f"MISMATCH{part}\n{(base / 'log.txt').read_text()[-3000:]}")
 
 
-def again(folder: str, text: Path, expected: dict[str, Any]) -> bool:
-    """Whether a second run left alone gives the same: else nothing could be compared."""
-    base = new_run(folder, text, Counts())
-    finish_run(base, lambda: None, Counts())
-    return outcome(base) == expected
-
-
-def control(folder: str, text: Path, expected: dict[str, Any], left_out: str) -> bool:
+def control(scenario: Scenario, straight: Any, left_out: str) -> bool:
     """Whether a run resumed without a part of its state is (wrongly) the straight one."""
     from nanochat.training import optim
     from nanochat.training import stage as stages
 
-    base = new_run(folder, text, Counts())
+    base = new_run(scenario, Counts())
     load, opened = optim.MuonAdamW.load_state_tensors, stages.open_resumed
 
     def without(name: str, config: Any) -> Any:
@@ -361,8 +431,8 @@ def control(folder: str, text: Path, expected: dict[str, Any], left_out: str) ->
             time.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
         wait(pid, None)
-        finish_run(base, lambda: None, Counts())
-        return outcome(base) == expected
+        finish_run(scenario, base, lambda: None, Counts())
+        return scenario.outcome(base) == straight[1]
     finally:
         optim.MuonAdamW.load_state_tensors, stages.open_resumed = load, opened
 

@@ -63,7 +63,8 @@ def main(config: Config) -> None:
     engine = Engine(found.model(device), found.tokenizer())
     sampling = Sampling(config.temperature, config.top_k, config.max_new_tokens, config.seed)
     if text is not None:
-        answer(engine, [{"role": "user", "content": text.strip()}], sampling)
+        prompt, _ = prompt_of(engine, [{"role": "user", "content": text.strip()}], sampling)
+        answer(engine, prompt, sampling, interruptible=sys.stdin.isatty())
         return
     print(f"nanochat, {found.tag} ({config.source}, step {found.step:,}). {HELP}", file=sys.stderr)
     converse(engine, sampling)
@@ -74,6 +75,7 @@ def converse(engine, sampling) -> None:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (gives input() its line editing)
     conversation: list[dict] = []
+    told = False
     while True:
         try:
             text = input("\nYou: ").strip()
@@ -83,32 +85,35 @@ def converse(engine, sampling) -> None:
         if text.lower() in ("quit", "exit"):
             return
         if text.lower() == "clear":
-            conversation = []
+            conversation, told = [], False
             print("(a new conversation)")
             continue
         if not text:
             continue
         conversation.append({"role": "user", "content": text})
-        print("nanochat: ", end="", flush=True)
         try:
-            said = answer(engine, conversation, sampling)
+            prompt, dropped = prompt_of(engine, conversation, sampling)
         except cli.UserError as error:
             print(f"({error})")
             conversation.pop()
             continue
-        conversation.append({"role": "assistant", "content": said})
+        if dropped and not told:
+            told = True
+            print("(from here on the oldest messages are forgotten: no more fit)", file=sys.stderr)
+        print("nanochat: ", end="", flush=True)
+        conversation.append({"role": "assistant", "content": answer(engine, prompt, sampling)})
 
 
-def answer(engine, conversation: list[dict], sampling) -> str:
-    """Stream the answer to standard output; returns it. Ctrl-C ends it early in a conversation."""
+def prompt_of(engine, conversation: list[dict], sampling) -> tuple[list[int], int]:
+    """(token ids to continue, how many of the oldest messages did not fit)."""
     from nanochat.conversation import prompt_with_room
 
     length = engine.model.config.max_seq_len
-    prompt, dropped = prompt_with_room(
-        conversation, engine.tokenizer, length, sampling.max_new_tokens
-    )
-    if dropped:
-        print(f"(the first {dropped} messages no longer fit and are forgotten)", file=sys.stderr)
+    return prompt_with_room(conversation, engine.tokenizer, length, sampling.max_new_tokens)
+
+
+def answer(engine, prompt: list[int], sampling, interruptible: bool = True) -> str:
+    """Stream the answer to standard output; returns it. interruptible: Ctrl-C ends only it."""
     said = ""
     try:
         for event in engine.stream(prompt, sampling):
@@ -119,7 +124,7 @@ def answer(engine, conversation: list[dict], sampling) -> str:
             elif event.kind == "done" and event.text == "length":
                 print(" ...", end="", file=sys.stderr)
     except KeyboardInterrupt:
-        if len(conversation) == 1 and not sys.stdin.isatty():
+        if not interruptible:
             raise
         sys.stdout.write(" (stopped)")
     print(flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nanochat import tokenizer as tok
@@ -322,6 +322,33 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, raw: bytes) -> N
         Tokenizer.load(path)
     assert str(error.value).startswith(f"{path} ")
     assert "\n" not in str(error.value)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_changed_file_is_refused_in_one_line_or_is_the_same(
+    tokenizer: Tokenizer, tmp_path: Path, data: st.DataObject
+) -> None:
+    """Bits flipped, bytes cut out, bytes put in."""
+    raw = bytearray(tokenizer.to_json().encode())
+    where = data.draw(st.integers(0, len(raw) - 1))
+    damage = data.draw(st.one_of(st.integers(0, 7), st.integers(8, 300), st.binary(max_size=20)))
+    if isinstance(damage, bytes):
+        raw[where:where] = damage
+    elif damage < 8:
+        raw[where] ^= 1 << damage
+    else:
+        del raw[where : where + damage]
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(raw)
+    try:
+        found = Tokenizer.load(path).to_json()
+    except UserError as error:
+        found = str(error)
+    refused = found.startswith(f"{path} ") and "\n" not in found
+    assert refused or found == tokenizer.to_json()
 
 
 def test_half_a_file_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+CHUNK_BYTES = 1 << 13
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -26,6 +27,7 @@ class FakeHub:
         self.list_faults: list = []
         self.requests: list[tuple[str, str | None, str | None]] = []  # path, range, authorization
         self.address = ""
+        self.bytes_a_second: float | None = None  # of an answer; None: as fast as it goes
 
     def add(self, repo: str, path: str, content: bytes, *faults) -> None:
         self.files[repo, path] = content
@@ -64,7 +66,13 @@ def fake_hub() -> Iterator[FakeHub]:
             for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            if hub.bytes_a_second is None:
+                self.wfile.write(body)
+                return
+            with suppress(ConnectionError):  # the reader may be killed
+                for first in range(0, len(body), CHUNK_BYTES):
+                    self.wfile.write(body[first : first + CHUNK_BYTES])
+                    time.sleep(CHUNK_BYTES / hub.bytes_a_second)
 
         def do_GET(self) -> None:
             where = self.path.split("?")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from nanochat.data.tinyworld.facts import Fact, all_facts, bare
-from nanochat.data.tinyworld.questions import Asked
+from nanochat.data.tinyworld.questions import Asked, Part, with_tool
 from nanochat.data.tinyworld.rng import Rng
 from nanochat.data.tinyworld.wordings import (
     RELATIONS,
@@ -36,19 +36,34 @@ def checkable() -> tuple[tuple[Fact, ...], ...]:
     )
 
 
+@cache
+def wrong_answers(fact: Fact) -> tuple[str, ...]:
+    """What other things of its relation are, and it is not."""
+    others = {f.y: bare(f.y) for facts in checkable() if fact in facts for f in facts}
+    # Nor a part of the right word ("man" of "woman"): the calculator counts within words.
+    return tuple(
+        y for y, word in others.items() if word not in fact.accept and word not in bare(fact.y)
+    )
+
+
 CHECK_FRAMES = ("{Q}?", "{Q}?", "{Q}?", "Hi! {Q}?", "Please tell me, {q}?", "OK, {q}?")
 
 
 def yes_no(rng: Rng, held: bool) -> Asked:
-    """The reply says the fact and then what was asked, so that both can be compared."""
+    """The reply says the fact, and the calculator compares it with what was asked.
+
+    Left to compare two words by itself, so small a model says the same to every question.
+    """
     while True:
-        facts = rng.choice(checkable())
-        fact = rng.choice(facts)
-        y = fact.y if rng.chance(50) else rng.choice(facts).y
+        fact = rng.choice(rng.choice(checkable()))
+        is_so = rng.chance(50)
+        y = fact.y if is_so else rng.choice(wrong_answers(fact))
         question = fill(RELATIONS[fact.relation].check, fact.x, y)
-        if (y != fact.y and bare(y) in fact.accept) or is_held_out(wording_key(question)) != held:
-            continue
-        word, other = ("yes", "no") if y == fact.y else ("no", "yes")
-        text = rng.choice(CHECK_FRAMES).format(Q=question, q=small(question))
-        reply = f"{statement(fact)} You said {y}, so the answer is {word}."
-        return Asked("yes_no", typed(rng, text), reply, word, (word,), (f"answer is {other}",))
+        if is_held_out(wording_key(question)) == held:
+            break
+    word, wrong = ("yes", "no") if is_so else ("no", "yes")
+    text = rng.choice(CHECK_FRAMES).format(Q=question, q=small(question))
+    comparison = f"'{bare(fact.y)}'.count('{bare(y)}')"
+    called = with_tool(comparison, int(is_so), f" So the answer is {word}.")
+    reply: list[Part] = [{"type": "text", "text": statement(fact)}, *called]
+    return Asked("yes_no", typed(rng, text), reply, word, (word,), (f"answer is {wrong}",))

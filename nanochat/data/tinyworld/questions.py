@@ -55,6 +55,13 @@ def has_words(reply: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(text.lower())}(?!\w)", reply.lower()) is not None
 
 
+def spoken(reply: str | list[Part]) -> str:
+    """What is said of a reply, without the calculator calls."""
+    if isinstance(reply, str):
+        return reply
+    return "".join(part["text"] for part in reply if part["type"] == "text")
+
+
 @dataclass(frozen=True)
 class Asked:
     """One question as typed, its reply, and what makes a reply right."""

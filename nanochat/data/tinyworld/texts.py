@@ -14,7 +14,7 @@ from nanochat.data.tinyworld import words
 from nanochat.data.tinyworld.asking import ask_fact, yes_no
 from nanochat.data.tinyworld.facts import Fact, all_facts, listed, sizes
 from nanochat.data.tinyworld.outside import outside_question, unknown
-from nanochat.data.tinyworld.questions import Maker
+from nanochat.data.tinyworld.questions import Maker, spoken
 from nanochat.data.tinyworld.rng import Rng, Weighted, stable_hash
 from nanochat.data.tinyworld.skills import compare, spelling
 from nanochat.data.tinyworld.wordings import (
@@ -446,7 +446,7 @@ def chat(rng: Rng, deal: Dealer) -> str:
             asked = ask_fact(rng, deal(), False)
         else:
             asked = rng.weighted(CHAT_MAKERS)(rng, False)
-        out.append(f"{asker}{asked.text}\nNanochat: {asked.reply}")
+        out.append(f"{asker}{asked.text}\nNanochat: {spoken(asked.reply)}")
     return "\n".join(out)
 
 
