@@ -344,7 +344,10 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
   [ $status != 127 ] || [ "$SIGNALS" = 0 ] || status=130 # waited for once too often
   case $status in
     0) [ "$SIGNALS" != 0 ] || return 0 ;;
-    2) exit 2 ;; # the user's mistake: Python has said all there is to say
+    2) # the user's mistake: Python has said what to do
+      say "After that, this goes on from there: $(how_to_continue)"
+      exit 2
+      ;;
     130 | 143) report_so_far ;;
     *)
       report_so_far

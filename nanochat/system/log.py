@@ -6,20 +6,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from nanochat.system import storage
 from nanochat.system.cli import UserError
 
 FILE_SECONDS = 5.0  # in a file: a line every 5 s or 1 % of the steps, whichever is rarer
 
-_log_file: TextIO | None = None
+
+class Appended:
+    """A file that grows; what a full disk does not take waits, and is written with what follows."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open as long as we run)
+        self._waiting = b""
+
+    def write(self, line: str) -> None:
+        """Append a line, and what waits before it."""
+        self._waiting += (line + "\n").encode()
+        with contextlib.suppress(OSError):
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+
+    def close(self) -> None:
+        """Sync and close."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+
+_log_file: Appended | None = None
 
 
 def keep_in(path: Path | None) -> None:
@@ -27,15 +51,24 @@ def keep_in(path: Path | None) -> None:
     global _log_file
     if path is not None:
         storage.ensure_folder(path.parent)
-        _log_file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as we run)
+        _log_file = Appended(path)
 
 
 def say(line: str = "") -> None:
     """One line to standard output and to the log file."""
-    print(line, flush=True)
+    _print(line + "\n")
     if _log_file is not None:
-        _log_file.write(line + "\n")
-        _log_file.flush()
+        _log_file.write(line)
+
+
+def _print(text: str) -> None:
+    """To standard output; a full disk under a redirected one is no reason to stop training."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def duration(seconds: float) -> str:
@@ -66,8 +99,7 @@ class StepLine:
         """Show the line of this step."""
         if self.terminal:
             width = shutil.get_terminal_size().columns - 1
-            sys.stdout.write(f"\r{text[:width]}\x1b[K")
-            sys.stdout.flush()
+            _print(f"\r{text[:width]}\x1b[K")
             self._open = True
         now = time.monotonic()
         rare_enough = now - self._written_at >= FILE_SECONDS and (
@@ -76,16 +108,14 @@ class StepLine:
         if rare_enough or step >= self.total:
             self._written_at, self._written_step = now, step
             if self.terminal and _log_file is not None:
-                _log_file.write(text + "\n")
-                _log_file.flush()
+                _log_file.write(text)
             elif not self.terminal:
                 say(text)
 
     def close(self) -> None:
         """Let the last line stand; call before saying anything else."""
         if self._open:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            _print("\n")
             self._open = False
 
 
@@ -98,7 +128,7 @@ class Metrics:
         self.path = storage.base_dir() / "metrics" / f"{stage}_{tag}.jsonl"
         self._file = self._cut_back(step)
 
-    def _cut_back(self, step: int) -> TextIO:
+    def _cut_back(self, step: int) -> Appended:
         """The file, open, with the records of updates 1 to step; those of a run before it go."""
         kept = []
         if step > 0 and self.path.exists():
@@ -110,7 +140,7 @@ class Metrics:
                 if record["step"] <= step:
                     kept.append(line)
         storage.write_text(self.path, "".join(line + "\n" for line in kept))
-        return open(self.path, "a", encoding="utf-8")
+        return Appended(self.path)
 
     def roll_back(self, step: int) -> None:
         """Forget what came after the step."""
@@ -120,14 +150,12 @@ class Metrics:
     def write(self, **values: Any) -> None:
         """Append one record; values in tokens, seconds, bytes and nats as their names say."""
         record = {"time": round(time.time(), 3), **self.common, **values}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._file.write(json.dumps(record))
         if self._wandb is not None:
             self._wandb.log({**values, **values.get("eval", {})}, step=values["step"])
 
     def close(self) -> None:
         """Sync and close the file."""
-        os.fsync(self._file.fileno())
         self._file.close()
         if self._wandb is not None:
             self._wandb.finish()

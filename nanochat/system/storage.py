@@ -161,8 +161,8 @@ def check_space(path: Path, needed: int) -> None:
     free = free_bytes(path)
     if free < needed:
         raise UserError(
-            f"the disk is too full: {path} needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB "
-            "are free; free some space"
+            f"the disk is too full: {path} needs {needed / 1e6:,.1f} MB and "
+            f"{free / 1e6:,.1f} MB are free; free some space"
         )
 
 
