@@ -31,9 +31,6 @@ def main(config: Config) -> None:
     log.keep_in(config.log_file)
     tag = config.model_tag or report.newest_tag()
     path = report.write(tag, config.copy)
-    for line in report.verdict(tag):
-        if line:
-            log.say(line.replace("**", ""))
     log.say(f"the report is in {config.copy or path}")
 
 

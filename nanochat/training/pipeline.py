@@ -256,19 +256,16 @@ def finish(config: TagConfig) -> None:
     say()
     say(f"{tag} is trained, {duration(time.time() - started)} after the plan.")
     if tokens < runs.SMOKE_TEST_TOKENS:
-        say(
-            f"This was a smoke test: the model has read {tokens / 1e6:.1f} M tokens and mostly "
-            "guesses."
-        )
-    else:
-        say(f"The model has read {tokens / 1e6:.1f} M tokens.")
+        read = f"This was a smoke test: the model has read {tokens / 1e6:.1f} M tokens"
+        say(f"{read} and mostly guesses.")
     if answers is not None:
         say(f"It answered {answers['mean']:.0%} of questions that it had not seen before.")
     if tokens < runs.SMOKE_TEST_TOKENS:
         say("For one that answers: TIME_BUDGET=20m bash dev/runcpu.sh")
-    say("Chat with it:")
+    say("Chat with it, here or in the browser:")
     say("  source .venv/bin/activate")
     say("  python -m scripts.chat_cli -i sft")
+    say("  python -m scripts.chat_web -i sft")
 
 
 VERBS = {

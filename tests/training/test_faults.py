@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from nanochat.data.dataloader import IGNORED, Batch
+from nanochat.system import log
 from nanochat.system.cli import Failure
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import faults, loop, stage
@@ -197,3 +200,58 @@ def test_sleep_is_logged_and_kept_out_of_the_speed(
     steps = [r for r in records if "loss" in r]
     assert [r["step_s"] for r in steps] == [0.5] * 6
     assert [r.get("slept_s") for r in steps] == [None, None, None, 7200.0, None, None]
+
+
+# ---- a full disk under what is said and measured
+
+
+class FullDisk:
+    """Takes so many bytes more, and then none."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.content = room, b""
+
+    def write(self, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.content += taken
+        return len(taken)
+
+
+def test_no_record_is_lost_when_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
+    file = log.Appended(tmp_path / "metrics.jsonl")
+    file._file = disk = FullDisk(room=12)
+    for i in range(5):
+        file.write(f"record {i}")
+    assert disk.content == b"record 0\nrec"
+    disk.room = 1_000
+    file.write("record 5")
+    assert disk.content.decode() == "".join(f"record {i}\n" for i in range(6))
+
+
+def test_a_full_disk_under_standard_output_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    full = io.TextIOWrapper(io.BufferedWriter(RawFullDisk()))
+    monkeypatch.setattr(log, "_log_file", log.Appended(tmp_path / "log.txt"))
+    monkeypatch.setattr("sys.stdout", full)
+    log.say("what is said")
+    line = log.StepLine(1)
+    line.show(1, "a step")
+    line.close()
+    assert (tmp_path / "log.txt").read_text() == "what is said\na step\n"
+
+
+class RawFullDisk(io.RawIOBase):
+    """A file on a full disk."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        """Nothing to flush: a test's end is no place for the error."""

@@ -10,6 +10,7 @@ from nanochat.data.tinyworld.rng import Rng
 from nanochat.data.tinyworld.wordings import (
     RELATIONS,
     fill,
+    fits,
     is_held_out,
     small,
     statement,
@@ -58,7 +59,10 @@ def yes_no(rng: Rng, held: bool) -> Asked:
         fact = rng.choice(rng.choice(checkable()))
         is_so = rng.chance(50)
         y = fact.y if is_so else rng.choice(wrong_answers(fact))
-        question = fill(RELATIONS[fact.relation].check, fact.x, y)
+        relation = RELATIONS[fact.relation]
+        claim = small(fill(relation.say[0], fact.x, y)).rstrip(".")
+        checks = [fill(check, fact.x, y) for check in relation.check if fits(check, fact.x)]
+        question = rng.choice([*checks, f"Is it true that {claim}"])
         if is_held_out(wording_key(question)) == held:
             break
     word, wrong = ("yes", "no") if is_so else ("no", "yes")

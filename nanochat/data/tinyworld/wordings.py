@@ -23,7 +23,8 @@ class Relation:
     kind: the held-out kind that it counts for. ask: direct questions. clause: what fits after
     "Tell me". noun: what fits after "What is". new: questions kept for the held-out kind
     `fact_new_wording`, never taught. say: the answer first, then other ways to state it in base
-    text. it: how to ask of the thing that the last turn was about.
+    text. it: how to ask of the thing that the last turn was about. check: how to ask whether {y} is
+    so, where what is not the answer is wrong.
     """
 
     kind: str
@@ -33,7 +34,7 @@ class Relation:
     new: tuple[str, ...]
     noun: tuple[str, ...] = ()
     it: tuple[str, ...] = ()
-    check: str = ""
+    check: tuple[str, ...] = ()
 
 
 RELATIONS = {
@@ -61,7 +62,7 @@ RELATIONS = {
         noun=("the capital of {x}", "the capital city of {x}"),
         new=("How is the capital of {x} called", "In {x}, which city is the capital"),
         it=("What is its capital", "Which city is its capital", "And the capital"),
-        check="Is {y} the capital of {x}",
+        check=("Is {y} the capital of {x}", "Is the capital of {x} {y}"),
     ),
     "capital_of": Relation(
         "countries",
@@ -89,7 +90,7 @@ RELATIONS = {
         noun=("the continent of {x}",),
         new=("Where in the world is {x}", "To which continent does {x} belong"),
         it=("Where is it", "On which continent is it", "And what continent is it in"),
-        check="Is {x} in {y}",
+        check=("Is {x} in {y}", "Is {x} a country in {y}"),
     ),
     "language": Relation(
         "countries",
@@ -108,7 +109,7 @@ RELATIONS = {
         noun=("the language of {x}",),
         new=("In {x}, what language do they speak",),
         it=("What language do people speak there", "And the language", "What do they speak there"),
-        check="Do people in {x} speak {y}",
+        check=("Do people in {x} speak {y}", "Do they speak {y} in {x}"),
     ),
     "opposite": Relation(
         "opposites",
@@ -133,7 +134,7 @@ RELATIONS = {
         ),
         noun=("the opposite of {x}", "the opposite of the word {x}"),
         new=("Which word is opposite to {x}", "What do you call the opposite of {x}"),
-        check="Is {y} the opposite of {x}",
+        check=("Is {y} the opposite of {x}", "Is the opposite of {x} {y}"),
     ),
     "colour": Relation(
         "colours",
@@ -160,7 +161,7 @@ RELATIONS = {
         noun=("the colour of {x}",),
         new=("{X} has which colour", "What is the usual colour of {x}"),
         it=("What colour is it", "And its colour", "Which colour does it have"),
-        check="Is {x} {y}",
+        check=("Is {x} {y}", "Is the colour of {x} {y}", "Are {p} {y}"),
     ),
     "sound": Relation(
         "animals",
@@ -179,7 +180,7 @@ RELATIONS = {
         noun=("the sound of {x}",),
         new=("What do {p} say", "{X} makes what sound"),
         it=("What does it say", "What sound does it make", "And its sound"),
-        check="Does {x} say {y}",
+        check=("Does {x} say {y}", "Do {p} say {y}"),
     ),
     "sound_of": Relation(
         "animals",
@@ -210,7 +211,7 @@ RELATIONS = {
         noun=("the name of a baby {n}", "a baby {n}"),
         new=("What are baby {p} called", "What do people call the baby of {x}"),
         it=("What is its baby called", "And its baby", "What do you call its baby"),
-        check="Is a baby {n} called {y}",
+        check=("Is a baby {n} called {y}", "Is {y} a baby {n}"),
     ),
     "grown": Relation(
         "animals",
@@ -255,7 +256,7 @@ RELATIONS = {
         noun=("the number of legs of {x}",),
         new=("{X} has how many legs", "How many legs has {x}"),
         it=("How many legs does it have", "And how many legs", "And its legs, how many are there"),
-        check="Does {x} have {y} legs",
+        check=("Does {x} have {y} legs", "Do {p} have {y} legs"),
     ),
     "food": Relation(
         "animals",
@@ -321,7 +322,7 @@ RELATIONS = {
         clause=("what {x} is", "what kind of thing {x} is", "what sort of thing {x} is"),
         new=("What could {x} be", "{X} is what kind of thing"),
         it=("What is it", "What kind of thing is it"),
-        check="Is {x} {y}",
+        check=("Is {x} {y}", "Is {x} a kind of {m}"),
     ),
     "place": Relation(
         "people_and_places",
@@ -444,6 +445,7 @@ RELATIONS = {
         ),
         clause=("what comes after {x}", "what follows {x}", "what is next after {x}"),
         new=("After {x}, what comes next", "What do we have after {x}"),
+        check=("Does {y} come after {x}",),
     ),
     "previous": Relation(
         "time",
@@ -479,7 +481,7 @@ RELATIONS = {
         clause=("whether {x} is hot or cold", "if {x} is cold or hot", "how warm {x} is"),
         new=("Would you call {x} hot or cold", "Is {x} a hot or a cold thing"),
         it=("Is it hot or cold", "How warm is it"),
-        check="Is {x} {y}",
+        check=("Is {x} {y}",),
     ),
     "taste": Relation(
         "things",
@@ -494,7 +496,7 @@ RELATIONS = {
         noun=("the taste of {x}",),
         new=("What kind of taste does {x} have", "{X} has which taste"),
         it=("How does it taste", "What does it taste like", "And the taste"),
-        check="Does {x} taste {y}",
+        check=("Does {x} taste {y}", "Is {x} {y}"),
     ),
     "speed": Relation(
         "things",
@@ -503,7 +505,7 @@ RELATIONS = {
         clause=("whether {x} is fast or slow", "how fast {x} is", "if {x} is slow or fast"),
         new=("Would you call {x} fast or slow", "Does {x} move fast or slowly"),
         it=("Is it fast or slow", "How fast is it"),
-        check="Is {x} {y}",
+        check=("Is {x} {y}", "Are {p} {y}"),
     ),
 }
 
