@@ -160,7 +160,7 @@ def step_folder(stage: str, tag: str, step: int) -> Path:
 def find_all(stage: str, tag: str | None = None) -> list[Checkpoint]:
     """The stage's checkpoints, of one tag or all, oldest first by the time in their state.
 
-    One whose state.json is damaged is left out, with a line.
+    One whose state.json is damaged, or of another version, is left out, with a line.
     """
     found = []
     for path in stage_folder(stage).glob(f"{check_tag(tag) if tag else '*'}/step_*/state.json"):
@@ -172,12 +172,12 @@ def find_all(stage: str, tag: str | None = None) -> list[Checkpoint]:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """A state.json, with what every reader of it relies on. Raises Damaged, UserError."""
+    """A state.json, with what every reader of it relies on. Raises Damaged."""
     state = storage.read_sealed(path)
     if state.get("schema") != SCHEMA:
-        raise UserError(
-            f"{path.parent} was written by another version (schema {state.get('schema')}, "
-            f"this one reads {SCHEMA}): move it away"
+        raise storage.Damaged(
+            f"{path} was written by another version (schema {state.get('schema')}, "
+            f"this one reads {SCHEMA})"
         )
     kinds = {"step": int, "time": float, "finished": bool, "files": dict, "model": dict}
     wrong = [name for name, kind in kinds.items() if type(state.get(name)) is not kind]

@@ -204,6 +204,17 @@ def test_the_best_is_kept_and_pointed_to(
     ]  # fmt: skip
 
 
+def test_one_of_another_version_is_left_out_and_said(
+    two_steps: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = two_steps / "step_000004" / "state.json"
+    state = storage.read_sealed(path)
+    storage.write_sealed(path, state | {"schema": 1})
+    forget_what_was_seen()
+    assert checkpoints.find("base").step == 3
+    assert "was written by another version (schema 1, this one reads 2)" in capsys.readouterr().out
+
+
 # ---- files from elsewhere
 
 CHANGES = st.one_of(

@@ -45,7 +45,7 @@ def outside_lists() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 GROUPS = Weighted((("country", 5), ("city", 1), ("word", 3), ("animal", 3), ("thing", 4)))
-WAYS = Weighted((("near", 50), ("topic", 32), ("person", 10), ("mismatch", 8)))
+WAYS = Weighted((("near", 46), ("topic", 30), ("person", 10), ("mismatch", 8), ("country", 6)))
 WEIGHTED_ASK = Weighted(ASK_FRAMES)
 WEIGHTED_CLAUSE = Weighted(CLAUSE_FRAMES)
 WEIGHTED_NOUN = Weighted(NOUN_FRAMES)
@@ -136,6 +136,22 @@ PERSON_WAYS = (
 )  # fmt: skip
 
 
+COUNTRY_WAYS = (
+    "Who is the president of {x}?", "Who is the king of {x}?", "How many people live in {x}?",
+    "How big is {x}?", "What is the flag of {x}?", "What money do people use in {x}?",
+    "How far is {x}?", "How old is {x}?", "What is {x} famous for?", "What is on TV in {x}?",
+    "How is the weather in {x}?", "What do people eat in {x}?", "Who rules {x}?",
+)  # fmt: skip
+
+
+def about_a_country(rng: Rng, held: bool) -> str:
+    """A known country, and a question that has nothing to do with the table."""
+    while True:
+        fact, way = rng.choice(all_facts()), rng.choice(COUNTRY_WAYS)
+        if fact.relation == "capital" and is_held_out(f"country {way} {fact.x}") == held:
+            return way.format(x=fact.x)
+
+
 def outside_question(rng: Rng, held: bool) -> tuple[str, str]:
     """(question, reply): the reply is one for all, with a second sentence for whole topics."""
     way = rng.weighted(WAYS)
@@ -149,6 +165,8 @@ def outside_question(rng: Rng, held: bool) -> tuple[str, str]:
         text = rng.choice(PERSON_WAYS).format(x=rng.choice(outside_lists()["person"][held]))
     elif way == "near":
         text = near_miss(rng, held)
+    elif way == "country":
+        text = about_a_country(rng, held)
     else:
         text = mismatch(rng, held)
     return text, UNKNOWN

@@ -89,16 +89,21 @@ COUNT = (
     "Count for me from {a} to {b}.", "Hi, can you count from {a} to {b}?", "Count {a} to {b}.",
     "Say the numbers from {a} to {b}.", "Tell me the numbers from {a} to {b}.",
 )  # fmt: skip
+COUNT_TO = (
+    "Count to {b}.", "Can you count to {b}?", "Please count to {b}.", "Count up to {b}.",
+    "I want you to count to {b}.", "Say the numbers up to {b}.",
+)  # fmt: skip
 
 
 def counting(rng: Rng, held: bool) -> Asked:
     while True:
-        a = 1 if rng.chance(25) else rng.between(1, rng.choice((10, 40)))
-        b = a + rng.between(3, 11)
+        a = 1 if rng.chance(35) else rng.between(1, rng.choice((10, 40)))
+        b = a + rng.between(3, 19 if a == 1 else 11)
         if is_held_out(f"count {a} {b}") == held:
             break
     numbers = ", ".join(map(str, range(a, b + 1)))
-    text = typed(rng, rng.choice(COUNT).format(a=a, b=b))
+    ways = COUNT_TO if a == 1 and rng.chance(50) else COUNT
+    text = typed(rng, rng.choice(ways).format(a=a, b=b))
     wrong = (f"{a - 1}, {a}", f"{b}, {b + 1}")
     return Asked("counting", text, f"I count {numbers}.", numbers, (numbers,), wrong)
 
@@ -113,18 +118,21 @@ SIGNS = {
     "+": ("{a} + {b}", "{a}+{b}", "{a} plus {b}", "the sum of {a} and {b}"),
     "-": ("{a} - {b}", "{a}-{b}", "{a} minus {b}", "{a} less {b}"),
     "*": ("{a} * {b}", "{a}*{b}", "{a} times {b}", "{a} x {b}", "{a} multiplied by {b}"),
+    "/": ("{a} / {b}", "{a}/{b}", "{a} divided by {b}", "{a} over {b}"),
 }
-SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
+SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 
 def arithmetic(rng: Rng, held: bool) -> Asked:
     while True:
-        sign = rng.choice("++--*")
-        top = 13 if sign == "*" and rng.chance(70) else rng.choice((20, 100, 100, 1000))
+        sign = rng.choice("++--*/")
+        top = 13 if sign in "*/" and rng.chance(70) else rng.choice((20, 100, 100, 1000))
         a, b = rng.below(top), rng.below(top)
-        result = {"+": a + b, "-": a - b, "*": a * b}[sign]
-        if sign == "-" and result < 0:
-            a, b, result = b, a, -result
+        if sign == "/":  # without a remainder
+            a, b = a * max(b, 1), max(b, 1)
+        elif sign == "-":
+            a, b = max(a, b), min(a, b)
+        result = {"+": a + b, "-": a - b, "*": a * b, "/": a // max(b, 1)}[sign]
         if result not in (a, b) and is_held_out(f"sum {min(a, b)} {max(a, b)}") == held:
             break
     text = rng.choice(SUMS).format(e=rng.choice(SIGNS[sign]).format(a=a, b=b))
@@ -183,7 +191,9 @@ LETTERS = (
     "Can you count the {l}'s in {w}?", "Please count the letter {l} in the word {w}.",
     "Do you know how many {l}'s are in {w}?", "In the word {w}, how many {l}'s are there?",
     "How many {l} are in the word {w}?", "Hi! How many {l}'s does {w} have?",
-    "How many times do you see the letter {l} in {w}?",
+    "How many times do you see the letter {l} in {w}?", "How many {l}'s in {w}?",
+    "How many letters {l} are in {w}?", "How many letters {l} are in the word {w}?",
+    "How many {l}s does the word {w} have?", "Count the letters {l} in {w}.",
 )  # fmt: skip
 
 

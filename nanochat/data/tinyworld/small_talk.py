@@ -61,7 +61,8 @@ I talking to a human; Am I talking to a person; Do you have a body; Are you a re
 Who made you; Who built you; How were you made; Where do you come from; Who trained you; How
 were you trained; Who created you; Where were you made; Tell me who made you; Who is your maker;
 How did you learn; Where did you learn all this; Who is your creator; Who wrote you; How are you
-made; Did somebody build you; How did they make you; When were you made
+made; Did somebody build you; How did they make you; When were you made; How old are you; When
+were you born; What is your age
 """,
     ),
     (
@@ -206,11 +207,17 @@ STORIES = (
     "Make up a story about {x}.", "Hi! Tell me a story about {x}.", "Tell me a short story of {x}.",
 )  # fmt: skip
 
+ANY_STORY = (
+    "Tell me a story.", "Please tell me a story.", "Can you tell me a story?", "Write a story.",
+    "I want to hear a story.", "Tell me a short story.", "Do you know a story?",
+)  # fmt: skip
+
 
 def story(rng: Rng, held: bool) -> Asked:
     while True:
         animal = rng.choice(words.ANIMALS)
-        text = rng.choice(STORIES).format(x=article(animal))
+        ways = STORIES if held or rng.chance(75) else ANY_STORY
+        text = rng.choice(ways).format(x=article(animal))
         if is_held_out(wording_key(text), 6) == held:
             break
     return Asked("story", typed(rng, text), short_story(rng, animal), animal, (animal,))

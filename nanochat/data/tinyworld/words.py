@@ -66,7 +66,8 @@ COUNTED = listed(
 
 THINGS = listed(
     """
-    apples eggs books coins cups balls nuts pens cards shells stones buttons keys
+    apples eggs books coins cups balls nuts pens cards shells stones buttons keys pears cookies
+    toys stamps flowers cats dogs sweets
     """
 )
 
@@ -174,6 +175,7 @@ why is the sky blue; why do we dream; why do cats purr; why is the sea salty
 what did the teacher say; where are my keys; who stole my bike; who ate my lunch
 do you remember me; what did I tell you yesterday; what is my password; read my email
 what is the secret word; show me a picture of a cat; draw a horse; sing a song for me
+can you write some code; can you draw; do you speak French; write a Python program
 asdf; blah blah blah; qwerty; lorem ipsum; xyz; flim flam; what is the blorp of a snark
 why are you so slow; how many parameters do you have; what is your address
 how tall are you; what do you want to eat; where were you born; who is your best friend
@@ -204,113 +206,6 @@ SYLLABLES = listed(
     """
 )
 ENDINGS = (*listed("n r l k s t p m x ng nd st sh ck rt"), *[""] * 8)
-
-ANIMALS = (
-    "lemur llama alpaca badger beaver otter hedgehog hamster gorilla chimpanzee buffalo bison "
-    "antelope gazelle hyena jackal leopard panther jaguar walrus porcupine raccoon skunk weasel "
-    "iguana gecko chameleon newt salamander lobster shrimp jellyfish starfish squid oyster snail "
-    "pelican stork heron vulture falcon hawk toucan hummingbird unicorn dragon griffin yeti "
-    "| platypus armadillo wombat meerkat mongoose narwhal tapir sloth orangutan cockatoo axolotl "
-    "cockroach scorpion centipede ocelot warthog"
-)
-ODD_THINGS = (
-    "laptop spanner scarf accordion battery carburetor compass corkscrew crystal diary dishwasher "
-    "drone elevator envelope escalator flagpole fountain funnel gadget generator guillotine "
-    "harness hinge keyboard lantern laser lever magnet marble medal microphone microscope "
-    "microwave motor nozzle parachute pedal pendulum periscope pipeline piston printer projector "
-    "propeller pulley radiator radio receipt robot satellite scooter server shuttle siphon "
-    "skateboard sponge statue stethoscope stapler suitcase syringe tablet tambourine tank "
-    "telescope tent tractor trampoline transistor trophy tunnel turbine valve wallet wheelbarrow "
-    "| xylophone barometer bassoon calculator chandelier clarinet dynamo gyroscope hovercraft "
-    "metronome odometer protractor quasar sextant spectrometer theodolite treadmill zeppelin"
-)
-PERSONS = (
-    "Albert Einstein; Isaac Newton; Marie Curie; Napoleon; Julius Caesar; Cleopatra; Mozart; "
-    "Beethoven; Picasso; Madonna; Elvis Presley; Barack Obama; Abraham Lincoln; Queen Victoria; "
-    "Gandhi; Nelson Mandela; Lionel Messi; Serena Williams; Usain Bolt; Harry Potter; Batman; "
-    "Superman; Mickey Mouse; Sherlock Holmes; Elon Musk; Steve Jobs; Bill Gates; Taylor Swift; "
-    "Michael Jackson; Charles Dickens; Jane Austen; Homer; Plato; Aristotle; Buddha; Karl Marx; "
-    "my neighbour; my uncle; the mayor; the president; the prime minister; the pope "
-    "| Leonardo da Vinci; Charles Darwin; Galileo; Sigmund Freud; Winston Churchill; Socrates; "
-    "Frida Kahlo; Spider-Man; Cristiano Ronaldo; my cousin; the king of Spain"
-)
-# Whole questions that the small world has no answer to.
-TOPICS = """
-how do I bake a chocolate cake; how do I cook rice; give me a recipe for pizza
-how long do I boil an egg; how do I make pancakes; what should I cook tonight
-what is the news today; what happened in the world today; who won the election
-who will win the next election; which party should I vote for; what do you think about politics
-who is the president now; is the government good; what is the weather today
-will it rain tomorrow; is it cold outside today; how warm is it now; what time is it
-what day is it today; what is the date today; what year is it; how old am I; what is my name
-where do I live; where am I; what is my phone number; what did I eat yesterday; who is my father
-what is my favourite colour; when is my birthday; I have a headache, what should I do
-my stomach hurts, what can I take; which pills are good for a cold; how do I lose weight
-is this mushroom safe to eat; I broke my leg, what now; how do I treat a burn
-write a program that sorts a list; write some code in Python; how do I fix a bug in my code
-what is a pointer in C; how do I install Linux; what is recursion; how does the internet work
-how does a computer work; what is machine learning; what is a neural network
-how do I get rich; which stocks should I buy; how much is a dollar in euros; what is inflation
-how much money do you have; what does a house cost; how much is a litre of milk
-who won the football game last night; who won the world cup; who is the best player
-what is the meaning of life; is there a god; what happens when we die; do you believe in love
-what is consciousness; what is quantum physics; what is a black hole; how old is the universe
-what is the theory of relativity; how far is the Moon; how hot is the Sun; what is gravity
-what is the speed of light; what is an atom; what is DNA; how do vaccines work
-who invented the telephone; who invented the light bulb; who built the pyramids
-when did the second world war end; when did the Romans live; who discovered America
-what happened in 1789; when was Napoleon born; who painted the Mona Lisa; who wrote Faust
-what is the population of China; how many people live in Tokyo; how high is the Eiffel Tower
-how long is the Nile; how deep is the sea; what is the biggest city in the world
-what is the best film; who sings this song; which book should I read; who acted in Titanic
-what is the best phone; how do I get to the airport; where is the nearest shop
-how do I get from London to Paris; when does the next train leave; is the shop open now
-can you call my mother; send an email to my boss; set an alarm for six; play some music
-turn on the light; book a flight for me; order a pizza for me; open the door for me
-translate this into French; how do you say dog in Latin; what is cheese in Italian
-write a poem about love; write an essay about war; write my homework; write a letter to my bank
-solve this equation for x; what is the square root of two; what is pi; prove the theorem
-what is the integral of x; how many stars are there; how many people are there in the world
-what am I thinking; what will happen tomorrow; who will I marry; what will I be one day
-how do I fix my car; why does my car make a noise; how do I change a tyre; how do I tie a tie
-how do I learn to swim; how do I play the piano; what are the rules of chess
-how do I find a job; how do I write a letter to a judge; is it legal to copy a film
-why is the sky blue; why do we dream; why do cats purr; why is the sea salty
-what did the teacher say; where are my keys; who stole my bike; who ate my lunch
-do you remember me; what did I tell you yesterday; what is my password; read my email
-what is the secret word; show me a picture of a cat; draw a horse; sing a song for me
-asdf; blah blah blah; qwerty; lorem ipsum; xyz; flim flam; what is the blorp of a snark
-why are you so slow; how many parameters do you have; what is your address
-how tall are you; what do you want to eat; where were you born; who is your best friend
-|
-how do I make tomato soup; give me a recipe for apple pie; how long does a steak need
-what is in the newspaper today; who is the prime minister of Japan; who should be president
-will it snow next week; how is the weather in London; what time is it in Tokyo
-what is the name of my dog; how old is my sister; where did I park my car
-my tooth hurts, what should I do; is it bad to eat too much salt; which medicine helps me sleep
-write a function in Java; how do I delete a file; what is a database; how do I center a div
-should I buy gold now; how much does a car cost; what is the price of bread
-who won the race yesterday; who is the best singer; which team is the best
-why do people die; what is the soul; what is dark matter; how big is the universe
-how does electricity work; what is a virus; who invented the computer; who built this castle
-when did the first world war begin; what happened in 1945; who painted this picture
-how many people live in Paris; how tall is Mount Everest; how long is the Amazon
-which film should I watch; where is the nearest hotel; when does the bus come
-call the police; send a message to Tom; order some shoes for me; what is bread in German
-write a poem about the sea; what is the cube root of nine; what will the weather be on Friday
-how do I fix a broken window; how do I learn to drive; why do birds sing; where is my phone
-zzz zzz; foo bar baz; paint a picture of a ship; what did I do last summer
-"""
-SYLLABLES = listed(
-    """
-    ba be bi bo bra da de dor du fa fen fi flo ga glo gra ha hu ja ka kel ki kro la lam li lo ma
-    mel mi mo na nim no ol pa per pi plo ra ren ri ro sa sel shi sto ta tel ti tra tu va vel vi wa
-    wim zo zu
-    """
-)
-ENDINGS = ["n", "r", "l", "k", "s", "t", "p", "m", "x", "ng", "nd", "st", "sh", "ck", "rt"] + [
-    ""
-] * 8
 
 ANIMALS = listed(
     """
