@@ -163,10 +163,11 @@ def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
             turns.append((asked.text, asked.reply))
         if roll < 38:
             turns.append(one_turn(rng, facts))
-        elif roll < 60:
+        elif roll < 54:
             turns += fact_talk(rng, facts)
         else:
-            turns += [one_turn(rng, facts) for _ in range(rng.choice((2, 2, 3, 3, 4, 5, 8)))]
+            for _ in range(rng.choice((2, 2, 3, 3, 4, 5, 8))):
+                turns += fact_talk(rng, facts) if rng.chance(20) else [one_turn(rng, facts)]
         if rng.chance(6):
             asked = small_talk(rng, False, ("thanks", "bye", "praise"))
             turns.append((asked.text, asked.reply))
