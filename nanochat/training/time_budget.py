@@ -10,10 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-CALIBRATION_SHARE = 0.1  # of the budget; until then the number of iterations follows the clock
+# Share of the budget in which the number of iterations follows the clock. No stage of ours lets its
+# learning rate fall so early.
+CALIBRATION_SHARE = 0.2
 CALIBRATION_STEPS = 3  # at least; the very first one is slow and not counted
-RECENT_STEPS = 50
 SLIP = 0.02  # how much later than the budget the end may look before the run is shortened
+# Steps that the guard looks back over: a quarter of those that are left, within these bounds. A
+# program that keeps the machine busy for a minute must not cut hours of training short.
+LEAST_STEPS, MOST_STEPS = 50, 1_000
 
 
 class TimeBudget:
@@ -33,7 +37,7 @@ class TimeBudget:
         self.seconds, self.started, self.end_s, self.clock = seconds, started, end_s, clock
         self.fixed: int | None = None
         self.shortened_at: int | None = None  # step at which the guard last shortened the run
-        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._recent: deque[float] = deque(maxlen=MOST_STEPS)
         self._first = True
 
     def iterations(self, step: int, step_s: float) -> int:
@@ -42,14 +46,22 @@ class TimeBudget:
             self._recent.append(step_s)
         self._first = False
         elapsed = self.clock() - self.started
-        pace = statistics.median(self._recent) if self._recent else step_s
         left = self.seconds - self.end_s - elapsed
-        fits = step + max(0, int(left / pace))
         if self.fixed is None:
+            pace = self._pace(MOST_STEPS) or step_s
+            fits = step + max(0, int(left / pace))
             calibrated = elapsed >= CALIBRATION_SHARE * self.seconds
             if calibrated and len(self._recent) >= CALIBRATION_STEPS:
                 self.fixed = fits
             return max(fits, step if calibrated else step + 1)
-        if (self.fixed - step) * pace > left + SLIP * self.seconds and fits < self.fixed:
+        ahead = self.fixed - step
+        pace = self._pace(max(LEAST_STEPS, ahead // 4)) or step_s
+        fits = step + max(0, int(left / pace))
+        if ahead * pace > left + SLIP * self.seconds and fits < self.fixed:
             self.fixed, self.shortened_at = fits, step
         return self.fixed
+
+    def _pace(self, steps: int) -> float | None:
+        """Median seconds of the last so many steps; None before the second step of all."""
+        recent = list(self._recent)[-steps:]
+        return statistics.median(recent) if recent else None

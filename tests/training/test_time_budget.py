@@ -46,6 +46,19 @@ def test_the_run_is_shortened_when_the_machine_becomes_slower() -> None:
     assert budget.shortened_at is not None
 
 
+@pytest.mark.parametrize("begins", [300.0, 700.0])
+def test_a_minute_of_something_else_does_not_cut_the_run_short(begins: float) -> None:
+    """20 s of steps that take three times as long: a browser opened, a test run."""
+    used, _, budget = run(1000.0, lambda step, now: 0.45 if begins <= now < begins + 20 else 0.15)
+    assert 0.97 <= used <= 1.02
+    assert budget.shortened_at is None
+
+
+def test_a_slow_beginning_does_not_cut_the_run_short() -> None:
+    used, _, _ = run(1000.0, lambda step, now: 0.3 if now < 60 else 0.15)
+    assert 0.97 <= used <= 1.02
+
+
 def test_a_budget_smaller_than_a_step_still_makes_one() -> None:
     _, steps, _ = run(1.0, lambda step, now: 30.0)
     assert steps == 1
