@@ -179,7 +179,7 @@ def word_problem(rng: Rng, held: bool) -> Asked:
     p = "she" if girl else "he"
     template = rng.choice(PROBLEMS[sign])
     text = template.format(a=a, b=b, t=thing, N=name, M=other, p=p, P=capital(p))
-    reply = with_tool(f"{a}{sign}{b}", result, f"The answer is {result} {thing}.")
+    reply = with_tool(f"{a}{sign}{b}", result, f"The answer is {result}.")
     return Asked("word_problem", typed(rng, text), reply, str(result), (str(result),))
 
 
