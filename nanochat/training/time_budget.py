@@ -55,6 +55,8 @@ class TimeBudget:
                 self.fixed = fits
             return max(fits, step if calibrated else step + 1)
         ahead = self.fixed - step
+        if len(self._recent) < max(CALIBRATION_STEPS, min(LEAST_STEPS, ahead // 4)):
+            return self.fixed  # a resumed run's first steps are slow and say little
         pace = self._pace(max(LEAST_STEPS, ahead // 4)) or step_s
         fits = step + max(0, int(left / pace))
         if ahead * pace > left + SLIP * self.seconds and fits < self.fixed:

@@ -59,6 +59,17 @@ def test_a_slow_beginning_does_not_cut_the_run_short() -> None:
     assert 0.97 <= used <= 1.02
 
 
+def test_the_slow_first_steps_of_a_resumed_run_do_not_cut_it_short() -> None:
+    budget = TimeBudget(100.0, 0.0, clock=lambda: now)
+    budget.fixed, now = 722, 4.0
+    for step in range(293, 722):
+        seconds = 1.0 if step < 297 else 0.2
+        now += seconds
+        budget.iterations(step, seconds)
+    assert budget.fixed == 722
+    assert now < 100.0
+
+
 def test_a_budget_smaller_than_a_step_still_makes_one() -> None:
     _, steps, _ = run(1.0, lambda step, now: 30.0)
     assert steps == 1
