@@ -64,8 +64,7 @@ def say(line: str = "") -> None:
 def _print(text: str) -> None:
     """To standard output; a full disk under a redirected one is no reason to stop training."""
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        print(text, end="", flush=True)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

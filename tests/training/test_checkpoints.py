@@ -177,7 +177,7 @@ def test_too_little_room_is_said_before_the_first_step(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "free_bytes", lambda path: 1_000_000)
-    with pytest.raises(UserError, match=r"needs 4 MB and 1 MB are free"):
+    with pytest.raises(UserError, match=r"needs 4.1 MB and 1.0 MB are free"):
         run_stage("base_train", num_iterations=2)
     assert not (base_dir / "base_checkpoints").exists()
 
