@@ -61,6 +61,9 @@ def open_shard(path: Path) -> pq.ParquetFile:
 
     try:
         shard = pq.ParquetFile(path, page_checksum_verification=True)
+        groups = (shard.metadata.row_group(i).num_rows for i in range(shard.num_row_groups))
+        if sum(groups) != shard.metadata.num_rows:  # pages have a checksum, the metadata none
+            raise ValueError("the rows of its groups do not add up")
     except Exception as error:  # a damaged file fails in many ways
         raise _damaged(path, error) from None
     if "text" not in shard.schema_arrow.names:
@@ -82,10 +85,14 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 
 def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+    """The text of a row group, all of the rows that the file's metadata promises."""
     try:
-        return shard.read_row_group(group, columns=["text"]).column("text")
+        column = shard.read_row_group(group, columns=["text"]).column("text")
+        if len(column) != shard.metadata.row_group(group).num_rows:  # a page header is damaged
+            raise ValueError(f"row group {group} has {len(column)} rows, not what was promised")
     except Exception as error:
         raise _damaged(path, error) from None
+    return column
 
 
 def read_texts(
