@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.data import tinyworld
+from nanochat.data.tinyworld.questions import spoken
 from nanochat.engine import Engine
 from nanochat.evals import chat
 from nanochat.system import cli
@@ -117,7 +118,7 @@ def sentences(count: int = 50) -> int:
     engine = Engine(found.model(open_device("cpu")), found.tokenizer())
     asked = chat.ask(engine, [held_out[i * len(held_out) // count] for i in range(count)])
     texts = [*islice(tinyworld.documents(0), 10_000)]
-    texts += [str(m["content"]) for talk in tinyworld.conversations() for m in talk]
+    texts += [spoken(m["content"]) for talk in tinyworld.conversations() for m in talk]
     known = set(re.findall(r"[a-z]+", " ".join(texts).lower()))
     return sum(
         re.fullmatch(r"[A-Z].*[.!?]", reply, re.DOTALL) is not None

@@ -107,20 +107,22 @@ def main(config: Config) -> None:
         download = Scenario(
             "download and tokenizer", folder, "fineweb", STAGES[:2], files, whole_shards
         )
-        expected, failed = straight_run(pipeline_run)
-        failed += kill(pipeline_run, expected, config.kills, config)
+        took, expected, failed = straight_run(pipeline_run)
+        failed += kill(pipeline_run, took, expected, config.kills, config)
         for left_out in CONTROLS:
             noticed = not control(pipeline_run, expected, left_out)
             print(f"control, {left_out} left out: {'noticed' if noticed else 'NOT NOTICED'}")
             failed += not noticed
-        expected, differs = straight_run(download)
-        failed += differs + kill(download, expected, config.kills // 4, config)
+        took, expected, differs = straight_run(download)
+        failed += differs + kill(download, took, expected, config.kills // 4, config)
     print(f"{time.monotonic() - began:.0f} s, on {os.cpu_count()} CPU cores")
     sys.exit(1 if failed else 0)
 
 
-def straight_run(scenario: Scenario) -> tuple[Any, int]:
-    """(what comes out of a run left alone, 1 if a second one differs: nothing could be compared)"""
+def straight_run(scenario: Scenario) -> tuple[float, Any, int]:
+    """(seconds of a run left alone, what comes out, 1 if a second one differs: then nothing can be
+    compared).
+    """
     base = new_run(scenario, Counts())
     started = time.monotonic()
     finish_run(scenario, base, lambda: None, Counts())
@@ -132,12 +134,11 @@ def straight_run(scenario: Scenario) -> tuple[Any, int]:
     print(
         f"{scenario.name}, left alone: {took:.1f} s; again: {'the same' if same else 'DIFFERENT'}"
     )
-    return (took, expected), not same
+    return took, expected, not same
 
 
-def kill(scenario: Scenario, straight: Any, kills: int, config: Config) -> int:
+def kill(scenario: Scenario, took: float, expected: Any, kills: int, config: Config) -> int:
     """At random moments, then at writes; how often a run differed or a checkpoint was lost."""
-    took, expected = straight
     rng, counts = random.Random(config.seed), Counts()
     while counts.kills < kills:
         base = new_run(scenario, counts)
@@ -189,8 +190,10 @@ def slow_hub(folder: Path) -> Iterator[str]:
     here, there = context.Pipe()
     server = context.Process(target=serve, args=(folder / "hub", there), daemon=True)
     server.start()
-    yield here.recv()
-    server.kill()
+    try:
+        yield here.recv()
+    finally:
+        server.kill()
 
 
 def serve(folder: Path, answer: Any) -> None:
@@ -402,7 +405,7 @@ def compare(scenario: Scenario, base: Path, expected: Any, counts: Counts) -> No
         print(f"MISMATCH{part}\n{(base / 'log.txt').read_text()[-3000:]}")
 
 
-def control(scenario: Scenario, straight: Any, left_out: str) -> bool:
+def control(scenario: Scenario, expected: Any, left_out: str) -> bool:
     """Whether a run resumed without a part of its state is (wrongly) the straight one."""
     from nanochat.training import optim
     from nanochat.training import stage as stages
@@ -432,7 +435,7 @@ def control(scenario: Scenario, straight: Any, left_out: str) -> bool:
         os.kill(pid, signal.SIGKILL)
         wait(pid, None)
         finish_run(scenario, base, lambda: None, Counts())
-        return scenario.outcome(base) == straight[1]
+        return scenario.outcome(base) == expected
     finally:
         optim.MuonAdamW.load_state_tensors, stages.open_resumed = load, opened
 

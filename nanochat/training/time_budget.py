@@ -48,7 +48,7 @@ class TimeBudget:
         elapsed = self.clock() - self.started
         left = self.seconds - self.end_s - elapsed
         if self.fixed is None:
-            pace = self._pace(MOST_STEPS) or step_s
+            pace = self._pace(MOST_STEPS) if self._recent else step_s
             fits = step + max(0, int(left / pace))
             calibrated = elapsed >= CALIBRATION_SHARE * self.seconds
             if calibrated and len(self._recent) >= CALIBRATION_STEPS:
@@ -57,13 +57,12 @@ class TimeBudget:
         ahead = self.fixed - step
         if len(self._recent) < max(CALIBRATION_STEPS, min(LEAST_STEPS, ahead // 4)):
             return self.fixed  # a resumed run's first steps are slow and say little
-        pace = self._pace(max(LEAST_STEPS, ahead // 4)) or step_s
+        pace = self._pace(max(LEAST_STEPS, ahead // 4))
         fits = step + max(0, int(left / pace))
         if ahead * pace > left + SLIP * self.seconds and fits < self.fixed:
             self.fixed, self.shortened_at = fits, step
         return self.fixed
 
-    def _pace(self, steps: int) -> float | None:
-        """Median seconds of the last so many steps; None before the second step of all."""
-        recent = list(self._recent)[-steps:]
-        return statistics.median(recent) if recent else None
+    def _pace(self, steps: int) -> float:
+        """Median seconds of the last so many steps."""
+        return statistics.median(list(self._recent)[-steps:])

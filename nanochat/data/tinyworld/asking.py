@@ -40,7 +40,7 @@ def checkable() -> tuple[tuple[Fact, ...], ...]:
 @cache
 def wrong_answers(fact: Fact) -> tuple[str, ...]:
     """What other things of its relation are, and it is not."""
-    others = {f.y: bare(f.y) for facts in checkable() if fact in facts for f in facts}
+    others = {f.y: bare(f.y) for f in all_facts() if f.relation == fact.relation}
     # Nor a part of the right word ("man" of "woman"): the calculator counts within words.
     return tuple(
         y for y, word in others.items() if word not in fact.accept and word not in bare(fact.y)

@@ -1,7 +1,7 @@
 """Questions from outside the small world, which are answered by "I do not know that."
 
-Half of them are near misses: a known wording about a thing that the table does not have, so that
-the model learns to look at the thing.
+About half of them are near misses: a known wording about a thing that the table does not have, so
+that the model learns to look at the thing.
 """
 
 from __future__ import annotations
