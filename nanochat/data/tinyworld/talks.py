@@ -115,7 +115,7 @@ def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
 # Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
 # while counting and copying have hardly begun.
 MAKERS: tuple[tuple[Maker, int], ...] = (
-    (unknown, 18), (yes_no, 24), (compare, 12), (larger_number, 6), (next_number, 3),
+    (unknown, 24), (yes_no, 24), (compare, 12), (larger_number, 6), (next_number, 3),
     (counting, 17), (arithmetic, 9), (word_problem, 4), (letter_counting, 22), (repeat, 22),
     (spelling, 8), (small_talk, 18), (story, 3),
 )  # fmt: skip
