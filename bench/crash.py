@@ -407,11 +407,10 @@ def compare(scenario: Scenario, base: Path, expected: Any, counts: Counts) -> No
 
 def control(scenario: Scenario, expected: Any, left_out: str) -> bool:
     """Whether a run resumed without a part of its state is (wrongly) the straight one."""
-    from nanochat.training import optim
-    from nanochat.training import stage as stages
+    from nanochat.training import opening, optim
 
     base = new_run(scenario, Counts())
-    load, opened = optim.MuonAdamW.load_state_tensors, stages.open_resumed
+    load, opened = optim.MuonAdamW.load_state_tensors, opening.open_resumed
 
     def without(name: str, config: Any) -> Any:
         found = opened(name, config)
@@ -424,7 +423,7 @@ def control(scenario: Scenario, expected: Any, left_out: str) -> bool:
     if left_out == "optimizer":
         optim.MuonAdamW.load_state_tensors = lambda self, tensors: None  # pyrefly: ignore
     else:
-        stages.open_resumed = without  # pyrefly: ignore (a stand-in)
+        opening.open_resumed = without  # pyrefly: ignore (a stand-in)
     try:
         # Killed once, where base training has saved once or twice.
         for stage in STAGES[:2]:
@@ -437,7 +436,7 @@ def control(scenario: Scenario, expected: Any, left_out: str) -> bool:
         finish_run(scenario, base, lambda: None, Counts())
         return scenario.outcome(base) == expected
     finally:
-        optim.MuonAdamW.load_state_tensors, stages.open_resumed = load, opened
+        optim.MuonAdamW.load_state_tensors, opening.open_resumed = load, opened
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def main(config: Config) -> None:
     from nanochat.data import dataloader, dataset, shards
     from nanochat.evals.bpb import bits_per_byte
     from nanochat.system import log
-    from nanochat.training import stage
+    from nanochat.training import opening, stage
 
     log.keep_in(config.log_file)
-    opened = stage.open_resumed("base", config) if config.resume else open_new(config)
+    opened = opening.open_resumed("base", config) if config.resume else open_new(config)
     model, tokenizer = opened.model, opened.tokenizer
     stage.print_plan(opened)
     source = dataset.open_source(opened.data, config.data_shards)
@@ -72,13 +72,13 @@ def open_new(config: Config):
     from nanochat.system.device import open_device
     from nanochat.tokenizer import Tokenizer
     from nanochat.training import checkpoint_manager as checkpoints
-    from nanochat.training import stage
+    from nanochat.training import opening
     from nanochat.training.loop import TrainState
 
     tokenizer = Tokenizer.load(storage.base_dir() / "tokenizer" / "tokenizer.json")
     length = config.max_seq_len or 256
     tag = checkpoints.free_tag("base", config.model_tag, f"d{config.depth}")
-    batch = stage.resolve_batch(config, length, None)
+    batch = opening.resolve_batch(config, length, None)
     data, iterations = config.data or "tinyworld", config.num_iterations or 50
     optim = config.optim.over(OptimConfig())
     config = replace(
@@ -87,7 +87,7 @@ def open_new(config: Config):
         max_seq_len=length,
         total_batch_size=batch.total_batch_size,
         data=data,
-        memory_gb=config.memory_gb or stage.memory_gb_here(),
+        memory_gb=config.memory_gb or opening.memory_gb_here(),
     )
     device = open_device(config.device_type, config.dtype, config.compile)
     model = GPT(GPTConfig(config.depth, tokenizer.vocab_size, length))
@@ -96,7 +96,7 @@ def open_new(config: Config):
     model.to(device.torch)
     model.dtype = device.dtype
     state = TrainState(iterations)
-    return stage.Opened(
+    return opening.Opened(
         "base", tag, config, data, optim, model, tokenizer, device, batch, state, None
     )
 

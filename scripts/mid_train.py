@@ -20,10 +20,10 @@ def main(config: Config) -> None:
     """Open or resume, train, save."""
     from nanochat.data import dataloader, dataset, mixture
     from nanochat.system import log
-    from nanochat.training import stage
+    from nanochat.training import opening, stage
 
     log.keep_in(config.log_file)
-    opened = stage.open_next("mid", config, default_iterations=100)
+    opened = opening.open_next("mid", config, default_iterations=100)
     tokenizer = opened.tokenizer
     stage.print_plan(opened)
     if config.dry_run:
@@ -31,7 +31,7 @@ def main(config: Config) -> None:
     stage.set_aside(opened)
     log.say("reading conversations ...")
     source = dataset.open_source(opened.data)
-    tokens = stage.planned_tokens(opened)
+    tokens = opened.planned_tokens
     talks, held_out = mixture.conversations_of(source, "mid", tokens)
     length = opened.model.config.max_seq_len
     lanes = dataloader.lanes_for(len(talks))

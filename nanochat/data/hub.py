@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -112,7 +113,8 @@ def _ask_for_list(repo: str) -> dict[str, Any]:
 
 def why(error: requests.RequestException) -> str:
     """A failed request in a few words that tell no network from a refusal."""
-    host = endpoint()
+    asked = urlsplit((error.request.url if error.request else None) or endpoint())
+    host = f"{asked.scheme}://{asked.netloc}"  # the hub's, or where it sent us
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy refused (check HTTPS_PROXY)"
     if isinstance(error, requests.exceptions.SSLError):

@@ -301,3 +301,11 @@ def test_the_command_without_a_net(base_dir: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "no network" in done.stderr
     assert "tinyworld" in done.stderr
+
+
+def test_the_server_that_failed_is_named(
+    server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "PAUSES_S", (0.0,))
+    with pytest.raises(Failure, match=r"no network: http://127.0.0.1:9 can't be reached"):
+        hub.fetch(hub.RemoteFile("http://127.0.0.1:9/a.zip"), tmp_path / "a.zip")

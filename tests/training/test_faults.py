@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from nanochat.data.dataloader import IGNORED, Batch
+from nanochat.gpt import GPT
 from nanochat.system import log
 from nanochat.system.cli import Failure
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import faults, loop, stage
+from nanochat.training import faults, loop
 from tests.training.test_stage import losses, weights
 
 Run = Callable[..., None]
@@ -41,7 +42,7 @@ def test_the_guard_lets_ordinary_training_pass() -> None:
 
 def broken_at(monkeypatch: pytest.MonkeyPatch, bad: int, times: int = 10**9) -> list[torch.Tensor]:
     """Every loss over batch number `bad` of the run is not a number; returns the batches seen."""
-    real, seen = stage.GPT.loss, []
+    real, seen = GPT.loss, []
 
     def loss(self: object, ids: torch.Tensor, targets: torch.Tensor, *rest: object) -> torch.Tensor:
         value = real(self, ids, targets, *rest)
@@ -51,7 +52,7 @@ def broken_at(monkeypatch: pytest.MonkeyPatch, bad: int, times: int = 10**9) -> 
         is_bad = len(seen) >= bad and torch.equal(ids, seen[bad - 1])
         return value * float("nan") if is_bad and len(seen) < bad + times else value
 
-    monkeypatch.setattr(stage.GPT, "loss", loss)
+    monkeypatch.setattr(GPT, "loss", loss)
     return seen
 
 
@@ -96,8 +97,8 @@ def test_a_run_that_was_rolled_back_is_resumed_exactly(
 def test_a_divergence_that_always_comes_back_ends_the_run(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = stage.GPT.loss
-    monkeypatch.setattr(stage.GPT, "loss", lambda *rest: real(*rest) * float("inf"))
+    real = GPT.loss
+    monkeypatch.setattr(GPT, "loss", lambda *rest: real(*rest) * float("inf"))
     with pytest.raises(Failure, match="diverged at step 1"):
         run_stage("base_train", num_iterations=3, on_divergence="rollback", **ONE_BATCH)
 
@@ -118,7 +119,7 @@ def test_parts_of_a_batch_teach_what_the_batch_does() -> None:
 
 def too_much(monkeypatch: pytest.MonkeyPatch, rows: int, error: type[RuntimeError]) -> None:
     """More than so many rows at once are out of memory, half-way through the backward pass."""
-    real = stage.GPT.loss
+    real = GPT.loss
 
     def loss(self: object, ids: torch.Tensor, *rest: object) -> torch.Tensor:
         value = real(self, ids, *rest)
@@ -127,7 +128,7 @@ def too_much(monkeypatch: pytest.MonkeyPatch, rows: int, error: type[RuntimeErro
             raise error("MPS backend out of memory (MPS allocated: 8 GB)")
         return value
 
-    monkeypatch.setattr(stage.GPT, "loss", loss)
+    monkeypatch.setattr(GPT, "loss", loss)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
@@ -165,7 +166,7 @@ def test_another_error_of_torchs_is_not_taken_for_memory(
     def loss(*rest: object) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(stage.GPT, "loss", loss)
+    monkeypatch.setattr(GPT, "loss", loss)
     with pytest.raises(RuntimeError, match="shapes"):
         run_stage("base_train", num_iterations=1)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nanochat.gpt import GPT
 from nanochat.system import storage
 from nanochat.system.cli import Failure, Interrupted, UserError
 from nanochat.training import checkpoint_manager as checkpoints
@@ -170,12 +171,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     run_stage("base_train", num_iterations=2, save_every=1)
     before = weights("base")
     run_stage("mid_train", num_iterations=1)
-    real = stage.GPT.loss
+    real = GPT.loss
 
     def broken(self: object, *args: torch.Tensor) -> torch.Tensor:
         return real(self, *args) * float("nan")
 
-    monkeypatch.setattr(stage.GPT, "loss", broken)
+    monkeypatch.setattr(GPT, "loss", broken)
     with pytest.raises(Failure, match=r"diverged at step 1.*matrix_lr"):
         run_stage("mid_train", num_iterations=1, model_tag="d1")
     after = weights("base")

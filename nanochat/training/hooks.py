@@ -1,0 +1,184 @@
+"""What happens between two steps of a stage: save, evaluate, sample, roll back."""
+
+from __future__ import annotations
+
+import math
+import platform
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, fields
+
+import torch
+
+from nanochat.conversation import render_prompt
+from nanochat.engine import Engine, Sampling
+from nanochat.system.cli import UserError
+from nanochat.system.log import Metrics, say
+from nanochat.training import checkpoint_manager as checkpoints
+from nanochat.training.faults import Diverged
+from nanochat.training.loop import TrainState
+from nanochat.training.opening import Opened
+from nanochat.training.optim import MuonAdamW
+
+COMPLETIONS = ("The capital of France is", "The opposite of hot is", "Once there was a")
+QUESTIONS = ("What color is the sky?", "What is the opposite of hot?", "Who are you?")
+RETRY_SAVE_S, RETRY_LAST_SAVE_S = 60.0, 12 * 3600.0
+MOST_ROLLBACKS = 3  # to one and the same step
+
+
+class Save:
+    """Write a checkpoint: every save_every updates or save_minutes, at the end, when interrupted.
+
+    A write that fails leaves the checkpoints before it, and the run goes on: it is tried again
+    after a minute, and after the last step until it succeeds or a signal says to give up.
+    """
+
+    def __init__(self, opened: Opened, optimizer: MuonAdamW) -> None:
+        self.opened, self.optimizer = opened, optimizer
+        self.saved_step = opened.state.step if opened.resumed else -1
+        self.minutes = opened.config.save_minutes
+        self.next_s = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
+
+    def due(self, step: int, last: bool) -> bool:
+        every = self.opened.config.save_every
+        by_step = every > 0 and step > 0 and step % every == 0
+        by_step |= step == 0 and self.opened.config.on_divergence == "rollback"
+        return step != self.saved_step and (last or by_step or time.monotonic() >= self.next_s)
+
+    def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
+        if state.step == self.saved_step:
+            return {}
+        give_up = time.monotonic() + (RETRY_LAST_SAVE_S if last else 0)
+        while True:
+            try:
+                self._write(state, last)
+                self.saved_step = state.step
+                self.next_s = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
+                return {}
+            except UserError as error:
+                if not last:
+                    say(f"step {state.step} is not saved: {error}")
+                    self.next_s = time.monotonic() + RETRY_SAVE_S
+                    return {}
+                if time.monotonic() >= give_up:
+                    raise
+                say(
+                    f"the trained model is not saved yet: {error}. Trying again every "
+                    f"{RETRY_SAVE_S:.0f} s; Ctrl-C twice gives up"
+                )
+                time.sleep(RETRY_SAVE_S)
+
+    def _write(self, state: TrainState, last: bool) -> None:
+        opened = self.opened
+        config = {
+            f.name: getattr(opened.config, f.name)
+            for f in fields(opened.config)
+            if f.name not in ("optim", "log_file", "resume", "dry_run")
+        }
+        whole = {
+            "stage": opened.stage,
+            "tag": opened.tag,
+            "time": time.time(),
+            "finished": last,
+            **asdict(state),
+            "model": opened.model.config.to_json(),
+            "config": config | {"optim": asdict(opened.optim)},
+            "batch": asdict(opened.batch),
+            "planned_tokens": opened.planned_tokens,
+            "choices": opened.run_time_choices(),
+            "tokenizer_sha256": opened.tokenizer.sha256,
+            "machine": f"{platform.platform()}, Python {platform.python_version()}",
+            "git_commit": _git_commit(),
+        }
+        tensors = self.optimizer.state_tensors() | {"random.torch": torch.get_rng_state()}
+        checkpoints.save(opened.stage, whole, opened.model, opened.tokenizer, tensors)
+
+
+class Evaluate:
+    """Measure on held-out data, after the save: a failing evaluation loses nothing."""
+
+    def __init__(self, opened: Opened, evaluate: Callable[[], dict[str, float]]) -> None:
+        self.opened, self.evaluate = opened, evaluate
+
+    def due(self, step: int, last: bool) -> bool:
+        every = self.opened.config.eval_every
+        return last or (every > 0 and step % every == 0)
+
+    def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
+        say(f"evaluating {self.opened.stage} at step {state.step} ...")
+        found = self.evaluate()
+        say("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
+        checkpoints.note_best(self.opened.stage, self.opened.tag, state.step, min(found.values()))
+        return found
+
+
+class Sample:
+    """Show what the model says at the end, and keep it for the report."""
+
+    def __init__(self, opened: Opened, metrics: Metrics) -> None:
+        self.opened, self.metrics = opened, metrics
+
+    def due(self, step: int, last: bool) -> bool:
+        return last
+
+    def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
+        opened = self.opened
+        engine = Engine(opened.model, opened.tokenizer)
+        length = opened.model.config.max_seq_len
+        sampling = Sampling(max_new_tokens=24)
+        base, samples = opened.stage == "base", []
+        for text in COMPLETIONS if base else QUESTIONS:
+            if base:
+                prompt = [opened.tokenizer.bos, *opened.tokenizer.encode(text)]
+            else:
+                asked = [{"role": "user", "content": text}]
+                try:
+                    prompt, _ = render_prompt(asked, opened.tokenizer, length - 1)
+                except UserError:  # a context of a few tokens holds no question
+                    continue
+            if len(prompt) < length:
+                answer = " ".join(engine.complete([prompt], sampling)[0].split())
+                say(f"  {text} {'...' if base else '->'} {answer}")
+                samples.append([text, answer])
+        self.metrics.write(step=state.step, eval={}, samples=samples)
+        return {}
+
+
+class Rollback:
+    """After a Diverged: the last checkpoint's weights and optimiser, the data after the batch."""
+
+    def __init__(self, opened: Opened, optimizer: MuonAdamW, metrics: Metrics) -> None:
+        self.opened, self.optimizer, self.metrics = opened, optimizer, metrics
+        self.times: Counter[int] = Counter()  # that it went back to this step
+
+    def __call__(self, state: TrainState, error: Diverged) -> None:
+        opened = self.opened
+        found = checkpoints.newest_whole(checkpoints.find_all(opened.stage, opened.tag))
+        if found is None or self.times[found.step] == MOST_ROLLBACKS:
+            raise error
+        self.times[found.step] += 1
+        restore(self.optimizer, found)
+        opened.model.load_state_dict(found.model(opened.device).state_dict())
+        state.step, state.tokens = found.step, found.state["tokens"]
+        state.position = error.position
+        self.metrics.roll_back(found.step)
+        say(f"diverged at {error}: back to step {found.step}, and past that batch")
+
+
+def restore(optimizer: MuonAdamW, saved: checkpoints.Checkpoint) -> None:
+    """Optimiser and random state as they were saved."""
+    tensors = saved.optimizer_tensors()
+    torch.set_rng_state(tensors.pop("random.torch"))
+    optimizer.load_state_tensors(tensors)
+
+
+def _git_commit() -> str | None:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
