@@ -21,13 +21,13 @@ from nanochat.system.cli import UserError
 from nanochat.system.log import duration, say
 from nanochat.tasks import GUESSING, chatcore_name
 from nanochat.training import runs
-from nanochat.training.runs import SMOKE_TEST_TOKENS, STAGES, TRAINED
+from nanochat.training.runs import GUESSES, STAGES, TRAINED
 
 # Share of held-out questions answered, at least -> what that means, in words.
 VERDICTS = (
     (0.85, "It answers nearly all simple questions about its small world."),
     (0.6, "It answers most simple questions about its small world, and gets others wrong."),
-    (0.3, "It answers some simple questions, and guesses at the rest."),
+    (GUESSES, "It answers some simple questions, and guesses at the rest."),
     (0.0, "It mostly guesses. Longer training helps: TIME_BUDGET=20m bash dev/runcpu.sh"),
 )
 # What chat_eval measures besides tinyworld's kinds.
@@ -70,9 +70,8 @@ def verdict(tag: str) -> Iterator[str]:
         yield f"**This run is not finished**: {unfinished[0].title}, {where}."
         yield f"It goes on with `MODEL_TAG={tag} bash dev/continue_training.sh`."
         yield ""
-    tokens = runs.tokens_read(tag)
-    read = f"It has read {tokens / 1e6:.1f} M tokens."
-    if tokens < SMOKE_TEST_TOKENS:
+    read = f"It has read {runs.tokens_read(tag) / 1e6:.1f} M tokens."
+    if runs.is_smoke_test(tag):
         read += " That is a smoke test: everything works, and the model has seen next to nothing."
     found = runs.measured("chat_eval", tag)
     if found is None:

@@ -28,7 +28,6 @@ def main(config: Config) -> None:
     stage.print_plan(opened)
     if config.dry_run:
         return
-    stage.set_aside(opened)
     log.say("reading conversations ...")
     source = dataset.open_source(opened.data)
     tokens = opened.planned_tokens

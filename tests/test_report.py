@@ -12,6 +12,7 @@ import pytest
 from nanochat import report
 from nanochat.system import storage
 from nanochat.training import checkpoint_manager as checkpoints
+from nanochat.training import pipeline
 from tests.training.test_runs import keep_plan, write_metrics
 
 CHOICES = {"torch": "2", "device": "cpu", "dtype": "float32", "compile": False, "threads": 2}
@@ -92,6 +93,21 @@ def test_a_worse_one_is_called_worse(finished: Path, mean: float, words: str) ->
     first = "\n".join(report.verdict("d4"))
     assert words in first
     assert "repeats itself in 30%" in first
+
+
+@pytest.mark.parametrize(("mean", "smoke_test"), [(0.08, True), (0.65, False)])
+def test_a_short_run_that_answers_is_no_smoke_test(
+    base_dir: Path, capsys: pytest.CaptureFixture[str], mean: float, smoke_test: bool
+) -> None:
+    keep_plan("d4", [[90.0, "base_train", "a"]])
+    for stage in ("base", "mid", "sft"):
+        keep_stage(base_dir, stage, 20, 20, 200_000)
+    answers = {"mean": mean, "repetition": 0.0}
+    write_metrics(base_dir, "chat_eval_sft", "d4", [{"time": 1.0, "step": 20, "eval": answers}])
+    pipeline.finish(pipeline.TagConfig("d4"))
+    said = capsys.readouterr().out
+    assert ("This was a smoke test" in said) == ("mostly guesses" in said) == smoke_test
+    assert ("smoke test" in "".join(report.verdict("d4"))) == smoke_test
 
 
 def test_a_run_that_did_not_finish(base_dir: Path) -> None:

@@ -250,17 +250,19 @@ def finish(config: TagConfig) -> None:
     """The last words of a run: honest about what to expect, and how to chat."""
     keep_in(config.log_file)
     tag = config.model_tag or runs.newest_tag()
-    tokens = runs.tokens_read(tag)
+    smoke_test = runs.is_smoke_test(tag)
     started = runs.read_plan(tag)["time"]
     answers = runs.measured("chat_eval", tag)
     say()
     say(f"{tag} is trained, {duration(time.time() - started)} after the plan.")
-    if tokens < runs.SMOKE_TEST_TOKENS:
-        read = f"This was a smoke test: the model has read {tokens / 1e6:.1f} M tokens"
+    if smoke_test:
+        read = (
+            f"This was a smoke test: the model has read {runs.tokens_read(tag) / 1e6:.1f} M tokens"
+        )
         say(f"{read} and mostly guesses.")
     if answers is not None:
         say(f"It answered {answers['mean']:.0%} of questions that it had not seen before.")
-    if tokens < runs.SMOKE_TEST_TOKENS:
+    if smoke_test:
         say("For one that answers: TIME_BUDGET=20m bash dev/runcpu.sh")
     say("Chat with it, here or in the browser:")
     say("  source .venv/bin/activate")

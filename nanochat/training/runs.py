@@ -16,7 +16,8 @@ from nanochat.system import storage
 from nanochat.system.cli import UserError
 from nanochat.training import checkpoint_manager as checkpoints
 
-SMOKE_TEST_TOKENS = 1_000_000  # a model that has read less mostly guesses
+# A model that has read fewer tokens mostly guesses, unless its answers show more than guessing.
+SMOKE_TEST_TOKENS, GUESSES = 1_000_000, 0.3
 TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"  # where memory runs out
 
 
@@ -113,6 +114,13 @@ def tokens_read(tag: str) -> int:
     """Tokens that a model has been trained with, over its stages."""
     found = (last_checkpoint(stage, tag) for stage in TRAINED)
     return sum(checkpoint.state["tokens"] for checkpoint in found if checkpoint)
+
+
+def is_smoke_test(tag: str) -> bool:
+    """Whether the model has seen next to nothing, and answers accordingly."""
+    answers = measured("chat_eval", tag)
+    guesses = answers is None or answers["mean"] < GUESSES
+    return tokens_read(tag) < SMOKE_TEST_TOKENS and guesses
 
 
 def metrics_of(name: str, tag: str) -> list[dict[str, Any]]:

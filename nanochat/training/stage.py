@@ -60,14 +60,6 @@ def print_plan(opened: Opened) -> None:
         say(f"{name}: {value}")
 
 
-def set_aside(opened: Opened) -> None:
-    """Keep an earlier result under this stage and tag: its folder gets a free name, and a line."""
-    if opened.resumed is None:
-        kept_as = checkpoints.set_aside(opened.stage, opened.tag)
-        if kept_as:
-            say(f"{opened.stage} {opened.tag} was there already: kept as {kept_as}")
-
-
 def run(
     opened: Opened,
     rows_from: Callable[[Position | None], Iterator[Row]],
@@ -79,6 +71,9 @@ def run(
     stage, device, state = opened.stage, opened.device, opened.state
     model, length = opened.model, opened.model.config.max_seq_len
     check_room(opened)
+    kept_as = None if opened.resumed else checkpoints.set_aside(stage, opened.tag)
+    if kept_as:
+        say(f"{stage} {opened.tag} was there already: kept as {kept_as}")
     opened, loss_of = checked_compile(opened)
     optimizer = MuonAdamW(model, opened.optim)
     if opened.resumed is not None:
