@@ -1,6 +1,6 @@
 """Kills a small pipeline again and again, continues it, and compares it with one left alone.
 
-    python bench/crash.py                       100 random kills or more, and one at every write
+    python bench/crash.py       100 random kills or more, and one at every write (half an hour)
     python bench/crash.py --kills 8 --writes 12
 
 The straight run goes first. Then, in a base dir of its own each: (1) SIGKILL at random moments,
@@ -10,6 +10,7 @@ there are no more. Whatever happens, the run continued must give the losses of e
 weights of every stage bit for bit, and no checkpoint that was whole may be gone. The controls leave
 out a part of what is resumed, and must be noticed. Every stage is run as the drivers run it, but
 forked from this process instead of started anew, which takes seconds off each kill. CPU only.
+(2) has a shorter pipeline, of three saves a stage, the last of which removes the first.
 
 The same then with web text from a hub on the loopback, slowed down so that kills fall into the
 download and the training of the tokenizer: shards and tokenizer must be the same byte for byte.
@@ -47,11 +48,12 @@ LOOPBACK_ONLY = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
 SHARDS, SHARD_DOCUMENTS, HUB_BYTES_A_SECOND = 3, 400, 200_000  # what the hub has
 # Small, with every part of the state in use: accumulation, several lanes, saves within a stage.
 PLAN = {
-    "depth": 1, "base_iterations": 240, "mid_iterations": 120, "sft_iterations": 120,
-    "device_batch_size": 2, "total_batch_size": 256, "max_seq_len": 64, "vocab_size": 512,
-    "eval_tokens": 1024, "split_tokens": 1024, "data_shards": SHARDS, "memory_gb": 8,
+    "depth": 1, "device_batch_size": 2, "total_batch_size": 256, "max_seq_len": 64,
+    "vocab_size": 512, "eval_tokens": 1024, "split_tokens": 1024, "data_shards": SHARDS,
+    "memory_gb": 8,
 }  # fmt: skip
 SAVE_EVERY = 20
+LONG, SHORT = (240, 120, 120), (60, 60, 60)  # updates of base training, midtraining, SFT
 MOST_TRIES = 400  # of one run; a run that makes no progress would go on for ever
 CONTROLS = ("optimizer", "position", "step")
 
@@ -87,6 +89,7 @@ class Scenario:
     name: str
     folder: Path
     data: str
+    iterations: tuple[int, int, int]
     stages: tuple[Stage, ...]
     outcome: Callable[[Path], Any]
     kept: Callable[[], dict[str, int]]
@@ -101,20 +104,24 @@ def main(config: Config) -> None:
         warm_up()
         folder = Path(temporary)
         write_text(folder / "text")
-        pipeline_run = Scenario(
-            "pipeline", folder, str(folder / "text"), STAGES, weights_and_losses, newest_steps
-        )
+        text, outcome = str(folder / "text"), weights_and_losses
+        long = Scenario("pipeline", folder, text, LONG, STAGES, outcome, newest_steps)
+        short = Scenario("short pipeline", folder, text, SHORT, STAGES, outcome, newest_steps)
         download = Scenario(
-            "download and tokenizer", folder, "fineweb", STAGES[:2], files, whole_shards
+            "download and tokenizer", folder, "fineweb", SHORT, STAGES[:2], files, whole_shards
         )
-        took, expected, failed = straight_run(pipeline_run)
-        failed += kill(pipeline_run, took, expected, config.kills, config)
+        took, expected, failed = straight_run(long)
+        failed += kill_at_random(long, took, expected, config.kills, config.seed)
         for left_out in CONTROLS:
-            noticed = not control(pipeline_run, expected, left_out)
+            noticed = not control(long, expected, left_out)
             print(f"control, {left_out} left out: {'noticed' if noticed else 'NOT NOTICED'}")
             failed += not noticed
+        _, expected, differs = straight_run(short)
+        failed += differs + kill_at_writes(short, expected, config.writes)
         took, expected, differs = straight_run(download)
-        failed += differs + kill(download, took, expected, config.kills // 4, config)
+        failed += differs
+        failed += kill_at_random(download, took, expected, config.kills // 4, config.seed)
+        failed += kill_at_writes(download, expected, config.writes)
     print(f"{time.monotonic() - began:.0f} s, on {os.cpu_count()} CPU cores")
     sys.exit(1 if failed else 0)
 
@@ -137,23 +144,27 @@ def straight_run(scenario: Scenario) -> tuple[float, Any, int]:
     return took, expected, not same
 
 
-def kill(scenario: Scenario, took: float, expected: Any, kills: int, config: Config) -> int:
-    """At random moments, then at writes; how often a run differed or a checkpoint was lost."""
-    rng, counts = random.Random(config.seed), Counts()
+def kill_at_random(scenario: Scenario, took: float, expected: Any, kills: int, seed: int) -> int:
+    """How often a run differed or a checkpoint was lost, with so many kills or a few more."""
+    rng, counts = random.Random(seed), Counts()
     while counts.kills < kills:
         base = new_run(scenario, counts)
         finish_run(scenario, base, lambda: rng.expovariate(1 / (took / 5)), counts)
         compare(scenario, base, expected, counts)
     show(f"{scenario.name}, random moments", counts)
-    failed = counts.mismatches + counts.lost
+    return counts.mismatches + counts.lost
+
+
+def kill_at_writes(scenario: Scenario, expected: Any, most: int) -> int:
+    """The same, with a kill at every write boundary, or at the first ones."""
     counts, nth, before = Counts(), 0, -1
-    while before < counts.kills < config.writes:
+    while before < counts.kills < most:
         nth, before = nth + 1, counts.kills
         base = new_run(scenario, counts)
-        finish_run(scenario, base, lambda: None, counts, die_at=nth, most=config.writes)
+        finish_run(scenario, base, lambda: None, counts, die_at=nth, most=most)
         compare(scenario, base, expected, counts)
     show(f"{scenario.name}, write boundaries (number 1 to {nth} of each process)", counts)
-    return failed + counts.mismatches + counts.lost
+    return counts.mismatches + counts.lost
 
 
 def show(what: str, counts: Counts) -> None:
@@ -210,11 +221,21 @@ def serve(folder: Path, answer: Any) -> None:
         signal.pause()
 
 
-def plan(base: Path, data: str) -> None:
+def plan(folder: Path, data: str, iterations: tuple[int, int, int]) -> None:
     """Write the plan, with saves within the stages and few questions."""
-    os.environ["NANOCHAT_BASE_DIR"] = str(base)
-    with quiet(base / "log.txt"):
-        pipeline.plan(pipeline.PlanConfig(model_tag=TAG, data=data, **PLAN))
+    base, mid, sft = iterations
+    os.environ["NANOCHAT_BASE_DIR"] = str(folder)
+    with quiet(folder / "log.txt"):
+        pipeline.plan(
+            pipeline.PlanConfig(
+                model_tag=TAG,
+                data=data,
+                base_iterations=base,
+                mid_iterations=mid,
+                sft_iterations=sft,
+                **PLAN,
+            )
+        )
     whole = runs.read_plan(TAG)
     for name, flags in whole["stages"].items():
         if name in {stage.name for stage in TRAINED}:
@@ -229,7 +250,7 @@ def new_run(scenario: Scenario, counts: Counts) -> Path:
     """A base dir with the plan in it; the one before is removed."""
     base = scenario.folder / "base"
     shutil.rmtree(base, ignore_errors=True)
-    plan(base, scenario.data)
+    plan(base, scenario.data, scenario.iterations)
     counts.runs += 1
     return base
 
