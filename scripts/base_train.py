@@ -16,19 +16,12 @@ class Config(StageConfig):
     """layers; the width is 64 times it"""
     data_shards: int | None = None
     """training shards to read (default: all)"""
-    warmup: float = 0.0
-    """share of the updates in which the learning rate rises from 0"""
-    warmdown: float = 0.4
-    """share of the updates in which it falls to 0"""
 
     def __post_init__(self) -> None:
         """Refuse nonsense by name."""
         super().__post_init__()
         if not 1 <= self.depth <= 64:
             raise ValueError(f"depth={self.depth}: it must be from 1 to 64")
-        for name in ("warmup", "warmdown"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be from 0 to 1")
 
 
 def main(config: Config) -> None:
@@ -42,7 +35,9 @@ def main(config: Config) -> None:
     opened = opening.open_resumed("base", config) if config.resume else open_new(config)
     model, tokenizer = opened.model, opened.tokenizer
     stage.print_plan(opened)
-    source = dataset.open_source(opened.data, config.data_shards)
+    planned = opened.config
+    assert isinstance(planned, Config)
+    source = dataset.open_source(opened.data, planned.data_shards)
     if config.dry_run:
         return
     lanes = dataloader.lanes_for(shards.count_documents(source.shards_there()))
@@ -61,7 +56,7 @@ def main(config: Config) -> None:
         )
         return {"val_bpb": bpb}
 
-    stage.run(opened, rows, evaluate, config.warmup, config.warmdown)
+    stage.run(opened, rows, evaluate)
 
 
 def open_new(config: Config):
@@ -79,11 +74,9 @@ def open_new(config: Config):
     length = config.max_seq_len or 256
     tag = checkpoints.free_tag("base", config.model_tag, f"d{config.depth}")
     batch = opening.resolve_batch(config, length, None)
-    data, iterations = config.data or "tinyworld", config.num_iterations or 50
-    optim = config.optim.over(OptimConfig())
+    data, optim = config.data or "tinyworld", config.optim.over(OptimConfig())
     config = replace(
-        config,
-        num_iterations=iterations,
+        opening.with_defaults(config, "base"),
         max_seq_len=length,
         total_batch_size=batch.total_batch_size,
         data=data,
@@ -95,7 +88,7 @@ def open_new(config: Config):
         model.init_weights(config.seed)
     model.to(device.torch)
     model.dtype = device.dtype
-    state = TrainState(iterations)
+    state = TrainState(config.num_iterations or 0)
     return opening.Opened(
         "base", tag, config, data, optim, model, tokenizer, device, batch, state, None
     )

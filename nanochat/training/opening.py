@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -16,7 +16,15 @@ from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.loop import TrainState
-from nanochat.training.stage_config import PLANNED, OptimConfig, StageConfig
+from nanochat.training.stage_config import (
+    ITERATIONS,
+    PLANNED,
+    WARMDOWN,
+    OptimConfig,
+    StageConfig,
+)
+
+ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 PARENT = {"mid": "base", "sft": "mid"}
 NEXT = {"base": "scripts.mid_train", "mid": "scripts.chat_sft", "sft": "scripts.chat_cli -i sft"}
@@ -79,7 +87,17 @@ def resolve_batch(config: StageConfig, max_seq_len: int, inherited: int | None) 
     return batch
 
 
-def open_next(stage: str, config: StageConfig, default_iterations: int) -> Opened:
+def with_defaults(config: ConfigT, stage: str) -> ConfigT:
+    """The stage's own defaults for how long it trains, and with what schedule."""
+    return replace(
+        config,
+        num_iterations=config.num_iterations or ITERATIONS[stage],
+        warmup=config.warmup or 0.0,
+        warmdown=WARMDOWN[stage] if config.warmdown is None else config.warmdown,
+    )
+
+
+def open_next(stage: str, config: StageConfig) -> Opened:
     """Midtraining or SFT on the model of the stage before, inheriting what was not given."""
     if config.resume:
         return open_resumed(stage, config)
@@ -92,11 +110,9 @@ def open_next(stage: str, config: StageConfig, default_iterations: int) -> Opene
     if config.max_seq_len is not None:
         model.config = replace(model.config, max_seq_len=config.max_seq_len)
     data = config.data or before["config"]["data"]
-    iterations = config.num_iterations or default_iterations
     optim = config.optim.over(OptimConfig(**before["config"]["optim"]))
     config = replace(
-        config,
-        num_iterations=iterations,
+        with_defaults(config, stage),
         max_seq_len=model.config.max_seq_len,
         data=data,
         memory_gb=config.memory_gb or before["config"]["memory_gb"],
@@ -106,7 +122,7 @@ def open_next(stage: str, config: StageConfig, default_iterations: int) -> Opene
     inherited_total = before["batch"]["total_batch_size"]
     batch = resolve_batch(config, model.config.max_seq_len, inherited_total)
     config = replace(config, total_batch_size=batch.total_batch_size)
-    state, tokenizer = TrainState(iterations), parent.tokenizer()
+    state, tokenizer = TrainState(config.num_iterations or 0), parent.tokenizer()
     return Opened(
         stage, parent.tag, config, data, optim, model, tokenizer, device, batch, state, None
     )

@@ -13,17 +13,19 @@ from dataclasses import replace
 import psutil
 import torch
 
+from nanochat.data import dataset, mixture
 from nanochat.data.dataloader import Ahead, Position, Row, batches
 from nanochat.system import storage
 from nanochat.system.cli import Failure, Interrupted
-from nanochat.system.log import Metrics, duration, say
+from nanochat.system.log import Metrics, duration, keep_in, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.faults import Diverged
 from nanochat.training.hooks import Evaluate, Rollback, Sample, Save, restore
 from nanochat.training.loop import LoopConfig, train
-from nanochat.training.opening import Opened
+from nanochat.training.opening import Opened, open_next
 from nanochat.training.optim import MuonAdamW, schedule
 from nanochat.training.runs import TOO_LARGE, TRAINED
+from nanochat.training.stage_config import StageConfig
 from nanochat.training.time_budget import TimeBudget
 
 NAMES = {stage.checkpoint: stage.title for stage in TRAINED}
@@ -64,11 +66,9 @@ def run(
     opened: Opened,
     rows_from: Callable[[Position | None], Iterator[Row]],
     evaluate: Callable[[], dict[str, float]],
-    warmup: float = 0.0,
-    warmdown: float = 0.2,
 ) -> None:
     """Train an opened stage to its end. Raises Interrupted after a signal, everything saved."""
-    stage, device, state = opened.stage, opened.device, opened.state
+    stage, config, device, state = opened.stage, opened.config, opened.device, opened.state
     model, length = opened.model, opened.model.config.max_seq_len
     check_room(opened)
     kept_as = None if opened.resumed else checkpoints.set_aside(stage, opened.tag)
@@ -80,11 +80,11 @@ def run(
         restore(optimizer, opened.resumed)
         say(f"resuming {stage} {opened.tag} at step {state.step} of {state.num_iterations}")
         _say_if_not_exact(opened)
-    metrics = Metrics(stage, opened.tag, state.step, opened.config.wandb_run)
+    metrics = Metrics(stage, opened.tag, state.step, config.wandb_run)
     stream = Ahead(batches(rows_from(state.position), opened.batch.device_batch_size))
     started = time.monotonic()
     save = Save(opened, optimizer)
-    goes_back = opened.config.on_divergence == "rollback"
+    goes_back = config.on_divergence == "rollback"
     try:
         finished = train(
             loss_of,
@@ -93,7 +93,7 @@ def run(
             LoopConfig(
                 stage,
                 opened.batch.grad_accum(length),
-                lambda progress: schedule(progress, warmup, warmdown),
+                lambda progress: schedule(progress, config.warmup or 0.0, config.warmdown or 0.0),
                 _budget(opened),
                 Rollback(opened, optimizer, metrics) if goes_back else None,
             ),
@@ -122,6 +122,29 @@ def run(
         )
     folder = checkpoints.step_folder(stage, opened.tag, state.step)
     say(f"{NAMES[stage]} took {duration(time.monotonic() - started)}; the model is in {folder}")
+
+
+def run_on_conversations(
+    name: str, config: StageConfig, rows_of: Callable[..., Iterator[Row]]
+) -> None:
+    """Midtraining or SFT: open or resume, train, save.
+
+    rows_of(conversations, tokenizer, max_seq_len, position=None) makes rows of them.
+    """
+    keep_in(config.log_file)
+    opened = open_next(name, config)
+    print_plan(opened)
+    if config.dry_run:
+        return
+    say("reading conversations ...")
+    source = dataset.open_source(opened.data)
+    talks, held_out = mixture.conversations_of(source, name, opened.planned_tokens)
+    shape = opened.tokenizer, opened.model.config.max_seq_len
+    run(
+        opened,
+        lambda position: rows_of(talks, *shape, position),
+        lambda: {"val_loss": mean_loss(opened, rows_of(held_out, *shape))},
+    )
 
 
 def check_room(opened: Opened) -> None:

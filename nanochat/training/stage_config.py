@@ -7,7 +7,13 @@ from pathlib import Path
 
 # What a resumed run may not change: a step would no longer be the same step.
 # (time_budget_s may change: it says how long from now.)
-PLANNED = ("num_iterations", "total_batch_size", "max_seq_len", "data", "seed", "depth")
+PLANNED = (
+    "num_iterations", "warmup", "warmdown", "total_batch_size", "max_seq_len", "data",
+    "data_shards", "seed", "depth",
+)  # fmt: skip
+# Where nothing is said, by stage.
+ITERATIONS = {"base": 50, "mid": 100, "sft": 100}
+WARMDOWN = {"base": 0.4, "mid": 0.4, "sft": 0.8}
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class StageConfig:
     """optimiser updates (default: 50 base, 100 mid, 100 SFT)"""
     time_budget_s: float | None = None
     """seconds for the whole stage, instead of num_iterations"""
+    warmup: float | None = None
+    """share of the updates in which the learning rate rises from 0 (default: 0)"""
+    warmdown: float | None = None
+    """share of the updates in which it falls to 0 (default: 0.4, SFT 0.8)"""
     device_batch_size: int | None = None
     """rows a micro-batch (default: by memory)"""
     total_batch_size: int | None = None
@@ -105,6 +115,10 @@ class StageConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: it must be 1 or more")
+        for name in ("warmup", "warmdown"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name}={value}: it must be from 0 to 1")
         if self.time_budget_s is not None and not self.time_budget_s > 0:
             raise ValueError(f"time_budget_s={self.time_budget_s}: it must be more than 0")
         if self.max_seq_len is not None and self.max_seq_len < 8:

@@ -80,12 +80,14 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     script = {"base": "base_train", "mid": "mid_train", "sft": "chat_sft"}[name]
+    # None of it is said again by the resume.
+    flags = {"num_iterations": 6, "warmup": 0.3, "warmdown": 0.3}
     for before, steps in (("base_train", 2), ("mid_train", 2)):
         if before != script:
             run_stage(before, num_iterations=steps)
         else:
             break
-    run_stage(script, num_iterations=6)
+    run_stage(script, **flags)
     straight, straight_losses = weights(name), losses(base_dir, f"{name}_d1")
     folder = checkpoints.stage_folder(name)
     (folder / "d1").rename(folder / "straight")
@@ -93,7 +95,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
         with pytest.raises(Interrupted, match="step 3 of 6"):
-            run_stage(script, num_iterations=6, **({} if name == "base" else {"model_tag": "d1"}))
+            run_stage(script, **flags, **({} if name == "base" else {"model_tag": "d1"}))
     assert checkpoints.find(name, "d1").step == 3
     run_stage(script, resume=True, model_tag="d1")
     assert losses(base_dir, f"{name}_d1") == straight_losses
@@ -227,10 +229,13 @@ def test_planned_values_can_not_change_in_a_resumed_run(
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         with pytest.raises(Interrupted):
-            run_stage("base_train", num_iterations=3)
+            run_stage("base_train", num_iterations=3, data_shards=1)
     with pytest.raises(UserError, match=r"--num_iterations=5 can't be changed.*3"):
         run_stage("base_train", resume=True, num_iterations=5)
+    with pytest.raises(UserError, match=r"--data_shards=2 can't be changed.*1"):
+        run_stage("base_train", resume=True, data_shards=2)
     run_stage("base_train", resume=True)
+    assert checkpoints.find("base").state["config"]["data_shards"] == 1
     with pytest.raises(UserError, match="finished"):
         run_stage("base_train", resume=True)
 
