@@ -1,6 +1,6 @@
 """Kills a small pipeline again and again, continues it, and compares it with one left alone.
 
-    python bench/crash.py       100 random kills or more, and one at every write (half an hour)
+    python bench/crash.py       100 random kills or more, and one at every write (40 minutes)
     python bench/crash.py --kills 8 --writes 12
 
 The straight run goes first. Then, in a base dir of its own each: (1) SIGKILL at random moments,
