@@ -31,6 +31,7 @@ SMALL = {
     "EVAL_TOKENS": "1024", "SPLIT_TOKENS": "1024", "DATA_SHARDS": "1",
 }  # fmt: skip
 DRIVER = ("bash", str(ROOT / "dev" / "runcpu.sh"))
+DATA = (sys.executable, "-m", "scripts.data", "--num_shards=1")
 BASE_TRAIN = (
     sys.executable, "-m", "scripts.base_train", "--depth=1", "--num_iterations=3000",
     "--save_every=200", "--max_seq_len=64", "--device_batch_size=2", "--total_batch_size=128",
@@ -63,8 +64,7 @@ def disk_too_small(folder: Path) -> None:
 def disk_full_for_six_seconds(folder: Path) -> None:
     """Filled in the middle of base training, and freed."""
     with tmpfs(folder, "size=24m"):
-        call(folder, sys.executable, "-m", "scripts.data", "-n", "1", tail=0)
-        call(folder, sys.executable, "-m", "scripts.tokenizer", "--vocab_size=512", tail=0)
+        text_and_tokenizer(folder)
         process = subprocess.Popen(
             BASE_TRAIN,
             env=environment(folder),
@@ -94,12 +94,11 @@ def read_only(folder: Path) -> None:
 
 def shard_cut(folder: Path) -> None:
     """A shard truncated after it was made; then the command that mends it."""
-    call(folder, sys.executable, "-m", "scripts.data", "-n", "1", tail=0)
-    call(folder, sys.executable, "-m", "scripts.tokenizer", "--vocab_size=512", tail=0)
-    (shard,) = (x for x in folder.rglob("shard_00000.parquet"))
+    text_and_tokenizer(folder)
+    (shard,) = folder.rglob("shard_00000.parquet")
     os.truncate(shard, 300_000)
-    call(folder, *BASE_TRAIN, tail=1)
-    call(folder, sys.executable, "-m", "scripts.data", "-n", "1")
+    call(folder, *BASE_TRAIN)
+    call(folder, *DATA)
 
 
 def download_cut(folder: Path) -> None:
@@ -113,8 +112,8 @@ def download_cut(folder: Path) -> None:
             shards.write_shard(path, [next(made) for _ in range(4000)])
             cuts = [("cut", 100_000)] * 5 if i == 0 else []
             hub.add(fineweb.REPO, path.name, path.read_bytes(), *cuts)
-        command = (sys.executable, "-m", "scripts.data", "-n", "1", "--data=fineweb")
-        call(folder, *command, about="shard", HF_ENDPOINT=hub.address, NO_PROXY="127.0.0.1")
+        web = {"HF_ENDPOINT": hub.address, "NO_PROXY": "127.0.0.1"}
+        call(folder, *DATA, "--data=fineweb", about="shard", **web)
         print("asked for:", hub.ranges("shard_00000.parquet"))
 
 
@@ -150,8 +149,16 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, **SMALL, "NANOCHAT_BASE_DIR": str(folder), **more}
 
 
-def call(folder: Path, *command: str, tail: int = 3, about: str = "", **more: str) -> None:
-    """Run it; print its exit code and its last lines, or all of them about something."""
+def text_and_tokenizer(folder: Path) -> None:
+    """What base training needs."""
+    for command in (DATA, (sys.executable, "-m", "scripts.tokenizer", "--vocab_size=512")):
+        subprocess.run(
+            command, env=environment(folder), cwd=ROOT, stdout=subprocess.DEVNULL, check=True
+        )
+
+
+def call(folder: Path, *command: str, about: str = "", **more: str) -> None:
+    """Run it; print its last three lines, or all of them about something, and its exit code."""
     done = subprocess.run(
         command,
         env=environment(folder, **more),
@@ -161,11 +168,8 @@ def call(folder: Path, *command: str, tail: int = 3, about: str = "", **more: st
         text=True,
     )
     lines = done.stdout.splitlines()
-    if tail:
-        shown = [line for line in lines if about in line] if about else lines[-tail:]
-        print(*shown, f"exit code {done.returncode}", sep="\n")
-    elif done.returncode:
-        sys.exit(done.stdout)
+    shown = [line for line in lines if about in line] if about else lines[-3:]
+    print(*shown, f"exit code {done.returncode}", sep="\n")
 
 
 def wait_for(path: Path) -> None:

@@ -21,13 +21,13 @@ from nanochat.system.cli import UserError
 from nanochat.system.log import duration, say
 from nanochat.tasks import GUESSING, chatcore_name
 from nanochat.training import runs
-from nanochat.training.runs import GUESSES, STAGES, TRAINED
+from nanochat.training.runs import SOME_ANSWERS, STAGES, TRAINED
 
 # Share of held-out questions answered, at least -> what that means, in words.
 VERDICTS = (
     (0.85, "It answers nearly all simple questions about its small world."),
     (0.6, "It answers most simple questions about its small world, and gets others wrong."),
-    (GUESSES, "It answers some simple questions, and guesses at the rest."),
+    (SOME_ANSWERS, "It answers some simple questions, and guesses at the rest."),
     (0.0, "It mostly guesses. Longer training helps: TIME_BUDGET=20m bash dev/runcpu.sh"),
 )
 # What chat_eval measures besides tinyworld's kinds.

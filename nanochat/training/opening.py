@@ -165,7 +165,8 @@ def resumed_config(config: StageConfig, saved: checkpoints.Checkpoint) -> StageC
     """
     before = saved.state["config"]
     defaults = {f.name: f.default for f in fields(config)}
-    planned = [name for name in PLANNED if name in defaults]
+    # A flag that is newer than the checkpoint had its default then.
+    planned = [name for name in PLANNED if name in defaults and name in before]
     said = {
         n: (getattr(config, n), before[n]) for n in planned if getattr(config, n) != defaults[n]
     }

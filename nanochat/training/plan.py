@@ -19,6 +19,7 @@ from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import runs
 from nanochat.training.runs import TRAINED
+from nanochat.training.stage_config import ITERATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
@@ -90,9 +91,9 @@ def resolve(config: PlanConfig) -> PlanConfig:
     return replace(
         config,
         depth=config.depth or depth,
-        base_iterations=config.base_iterations or (None if timed else 50),
-        mid_iterations=config.mid_iterations or (None if timed else 100),
-        sft_iterations=config.sft_iterations or (None if timed else 100),
+        base_iterations=config.base_iterations or (None if timed else ITERATIONS["base"]),
+        mid_iterations=config.mid_iterations or (None if timed else ITERATIONS["mid"]),
+        sft_iterations=config.sft_iterations or (None if timed else ITERATIONS["sft"]),
         data_shards=shards,
         data=data,
         memory_gb=config.memory_gb or 16,

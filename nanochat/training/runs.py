@@ -16,8 +16,8 @@ from nanochat.system import storage
 from nanochat.system.cli import UserError
 from nanochat.training import checkpoint_manager as checkpoints
 
-# A model that has read fewer tokens mostly guesses, unless its answers show more than guessing.
-SMOKE_TEST_TOKENS, GUESSES = 1_000_000, 0.3
+# A model that has read fewer tokens mostly guesses, unless it answers so many questions.
+SMOKE_TEST_TOKENS, SOME_ANSWERS = 1_000_000, 0.3
 TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"  # where memory runs out
 
 
@@ -119,7 +119,7 @@ def tokens_read(tag: str) -> int:
 def is_smoke_test(tag: str) -> bool:
     """Whether the model has seen next to nothing, and answers accordingly."""
     answers = measured("chat_eval", tag)
-    guesses = answers is None or answers["mean"] < GUESSES
+    guesses = answers is None or answers["mean"] < SOME_ANSWERS
     return tokens_read(tag) < SMOKE_TEST_TOKENS and guesses
 
 

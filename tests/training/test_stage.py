@@ -240,6 +240,20 @@ def test_planned_values_can_not_change_in_a_resumed_run(
         run_stage("base_train", resume=True)
 
 
+def test_a_checkpoint_that_is_older_than_a_flag_is_resumed(
+    run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(Interrupted):
+            run_stage("base_train", num_iterations=3)
+    found = checkpoints.find("base")
+    before = {k: v for k, v in found.state["config"].items() if k != "warmup"}
+    storage.write_sealed(found.folder / "state.json", {**found.state, "config": before})
+    run_stage("base_train", resume=True)
+    assert checkpoints.find("base").step == 3
+
+
 def test_a_resumed_run_keeps_the_iterations_that_its_time_budget_fixed(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
