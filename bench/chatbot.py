@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -110,8 +111,8 @@ def call(*command: str, stop_at: float = math.inf) -> str:
 
 
 def sentences(count: int = 50) -> int:
-    """How many of so many answers begin with a capital letter, end with a mark, and have only
-    words that occur in tinyworld.
+    """How many of so many answers begin with a capital letter or a number ("6 times 10 is 60."),
+    end with a mark, and have only words that occur in tinyworld or in the question.
     """
     held_out = tinyworld.held_out()
     found = checkpoints.find("sft", "bench")
@@ -119,12 +120,17 @@ def sentences(count: int = 50) -> int:
     asked = chat.ask(engine, [held_out[i * len(held_out) // count] for i in range(count)])
     texts = [*islice(tinyworld.documents(0), 10_000)]
     texts += [spoken(m["content"]) for talk in tinyworld.conversations() for m in talk]
-    known = set(re.findall(r"[a-z]+", " ".join(texts).lower()))
+    known = words(texts)
     return sum(
-        re.fullmatch(r"[A-Z].*[.!?]", reply, re.DOTALL) is not None
-        and set(re.findall(r"[a-z]+", reply.lower())) <= known
-        for _, reply, _ in asked.replies
+        re.fullmatch(r"[A-Z0-9].*[.!?]", reply, re.DOTALL) is not None
+        and words([reply]) <= known | words(m["content"] for m in question.messages)
+        for question, reply, _ in asked.replies
     )
+
+
+def words(texts: Iterable[str]) -> set[str]:
+    """The words in some texts, in small letters."""
+    return set(re.findall(r"[a-z]+", " ".join(texts).lower()))
 
 
 def kinds(result: dict[str, Any]) -> list[str]:

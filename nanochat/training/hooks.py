@@ -38,8 +38,8 @@ class Save:
     def __init__(self, opened: Opened, optimizer: MuonAdamW) -> None:
         self.opened, self.optimizer = opened, optimizer
         self.saved_step = opened.state.step if opened.resumed else -1
-        self.minutes = opened.config.save_minutes
-        self.next_s = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
+        self.every_s = 60 * opened.config.save_minutes or math.inf
+        self.next_s = time.monotonic() + self.every_s
 
     def due(self, step: int, last: bool) -> bool:
         every = self.opened.config.save_every
@@ -55,7 +55,7 @@ class Save:
             try:
                 self._write(state, last)
                 self.saved_step = state.step
-                self.next_s = time.monotonic() + 60 * self.minutes if self.minutes else math.inf
+                self.next_s = time.monotonic() + self.every_s
                 return {}
             except UserError as error:
                 if not last:
