@@ -146,7 +146,18 @@ a screwdriver: a tool; a car: a vehicle; a bus: a vehicle; a truck: a vehicle; i
 gold: a metal; copper: a metal; silver: a metal; Mars: a planet; Venus: a planet; Saturn: a planet;
 tea: a drink; coffee: a drink; lemonade: a drink; red: a colour / color; blue: a colour / color;
 tennis: a sport / game; football: a sport / game; chess: a game; a triangle: a shape;
-a circle: a shape; Monday: a day; May: a month; winter: a season; French: a language
+a circle: a shape; Monday: a day; May: a month; winter: a season; French: a language;
+a dog: an animal / mammal; a cat: an animal / mammal; a horse: an animal / mammal;
+a cow: an animal / mammal; a lion: an animal / mammal / cat; the Sun: a star; the Earth: a planet
+"""
+
+# Something of each category; what else would be right is in the other tables.
+EXAMPLE = """
+a fruit: an apple; a vegetable: a carrot; a flower: a rose; a tree: an oak; a bird: an eagle;
+a fish: a salmon; an insect: an ant; a reptile: a snake; a mammal: a whale; an instrument: a piano;
+a tool: a hammer; a vehicle: a car; a metal: gold; a planet: Mars; a drink: tea; a colour: red;
+a sport: tennis; a game: chess; a shape: a circle; a day: Monday; a month: May; a season: winter;
+a language: French; an animal: a dog; a country: France; a city: Paris
 """
 
 PLACE = """
@@ -333,6 +344,35 @@ def swapped(table: str) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(value, key, (bare(key), *ALSO.get(value, ()))) for key, value, _ in entries(table)]
 
 
+ANIMALS = ("bird", "fish", "insect", "reptile", "mammal")
+
+
+def categories() -> list[tuple[str, str, tuple[str, ...]]]:
+    """CATEGORY; a bird is an animal, too."""
+    return [
+        (x, y, (*right, "animal") if right[0] in ANIMALS else right)
+        for x, y, right in entries(CATEGORY)
+    ]
+
+
+def examples() -> list[tuple[str, str, tuple[str, ...]]]:
+    """EXAMPLE, with everything else that the tables have of each category."""
+    found: dict[str, list[str]] = {}
+    for x, _, right in categories():
+        for category in right:
+            found.setdefault(category, []).append(bare(x))
+    found["animal"] += [bare(x) for x, _, _ in entries(SOUND) + entries(BABY) + entries(FOOD)]
+    found["country"] = [bare(x) for x, _, _ in entries(CAPITAL)]
+    found["city"] = [y for _, y, _ in entries(CAPITAL)]
+    found["language"] += [y for _, y, _ in entries(LANGUAGE)]
+    found["colour"] += [y for _, y, _ in entries(COLOUR)]
+    days_and_months = [x for x, _, _ in entries(NEXT)]
+    found["day"] += [x for x in days_and_months if x.endswith("day")]
+    found["season"] += [x for x in days_and_months if x.islower()]
+    found["month"] += [x for x in days_and_months if x[0].isupper() and not x.endswith("day")]
+    return [(x, y, (bare(y), *found[bare(x)])) for x, y, _ in entries(EXAMPLE)]
+
+
 DIGITS = {"no": "0", "two": "2", "four": "4", "six": "6", "eight": "8"}
 
 
@@ -358,7 +398,8 @@ def all_facts() -> tuple[Fact, ...]:
         "food": entries(FOOD),
         "gives": entries(GIVES),
         "material": entries(MATERIAL),
-        "category": entries(CATEGORY),
+        "category": categories(),
+        "example": examples(),
         "place": entries(PLACE),
         "use": entries(USE),
         "job": entries(JOB),

@@ -45,7 +45,9 @@ def outside_lists() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 GROUPS = Weighted((("country", 5), ("city", 1), ("word", 3), ("animal", 3), ("thing", 4)))
-WAYS = Weighted((("near", 46), ("topic", 30), ("person", 10), ("mismatch", 8), ("country", 6)))
+WAYS = Weighted((("near", 46), ("topic", 30), ("person", 10), ("mismatch", 8), ("country", 6),
+    ("noise", 4),
+))  # fmt: skip
 WEIGHTED_ASK = Weighted(ASK_FRAMES)
 WEIGHTED_CLAUSE = Weighted(CLAUSE_FRAMES)
 WEIGHTED_NOUN = Weighted(NOUN_FRAMES)
@@ -152,6 +154,19 @@ def about_a_country(rng: Rng, held: bool) -> str:
             return way.format(x=fact.x)
 
 
+def noise(rng: Rng, held: bool) -> str:
+    """Keys that somebody hit, or words of no language."""
+    while True:
+        if rng.chance(50):
+            text = "".join(
+                rng.choice("asdfghjklqwertyuiopzxcvbnm") for _ in range(rng.between(4, 12))
+            )
+        else:
+            text = " ".join(words.invented(rng) for _ in range(rng.between(1, 3)))
+        if is_held_out("noise " + text) == held:
+            return text
+
+
 def outside_question(rng: Rng, held: bool) -> tuple[str, str]:
     """(question, reply): the reply is one for all, with a second sentence for whole topics."""
     way = rng.weighted(WAYS)
@@ -165,6 +180,8 @@ def outside_question(rng: Rng, held: bool) -> tuple[str, str]:
         text = rng.choice(PERSON_WAYS).format(x=rng.choice(outside_lists()["person"][held]))
     elif way == "near":
         text = near_miss(rng, held)
+    elif way == "noise":
+        text = capital(noise(rng, held)) + "."
     elif way == "country":
         text = about_a_country(rng, held)
     else:

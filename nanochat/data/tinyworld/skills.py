@@ -8,7 +8,7 @@ calculates badly.
 from __future__ import annotations
 
 from nanochat.data.tinyworld import words
-from nanochat.data.tinyworld.facts import bare, sizes
+from nanochat.data.tinyworld.facts import bare, listed, sizes
 from nanochat.data.tinyworld.questions import Asked, with_tool
 from nanochat.data.tinyworld.rng import Rng
 from nanochat.data.tinyworld.wordings import capital, is_held_out, typed, wording_key
@@ -120,6 +120,10 @@ SIGNS = {
     "*": ("{a} * {b}", "{a}*{b}", "{a} times {b}", "{a} x {b}", "{a} multiplied by {b}"),
     "/": ("{a} / {b}", "{a}/{b}", "{a} divided by {b}", "{a} over {b}"),
 }
+NUMBERS = listed(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    " sixteen seventeen eighteen nineteen twenty"
+)
 SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 
@@ -135,7 +139,10 @@ def arithmetic(rng: Rng, held: bool) -> Asked:
         result = {"+": a + b, "-": a - b, "*": a * b, "/": a // max(b, 1)}[sign]
         if result not in (a, b) and is_held_out(f"sum {min(a, b)} {max(a, b)}") == held:
             break
-    text = rng.choice(SUMS).format(e=rng.choice(SIGNS[sign]).format(a=a, b=b))
+    expression = rng.choice(SIGNS[sign]).format(a=a, b=b)
+    if max(a, b) < len(NUMBERS) and rng.chance(25):
+        expression = f"{NUMBERS[a]} {SPOKEN[sign]} {NUMBERS[b]}"
+    text = rng.choice(SUMS).format(e=expression)
     reply = with_tool(f"{a}{sign}{b}", result, f"{a} {SPOKEN[sign]} {b} is {result}.")
     return Asked("arithmetic", typed(rng, capital(text)), reply, str(result), (str(result),))
 
@@ -147,12 +154,16 @@ PROBLEMS = {
         "There are {a} {t} in a box. {N} puts {b} more into it. How many {t} are in the box?",
         "{N} has {a} {t} and {M} has {b} {t}. How many {t} do they have together?",
         "{N} buys {a} {t}, then {b} more. How many {t} does {p} have?",
+        "I have {a} {t} and buy {b} more. How many {t} do I have?",
+        "I have {a} {t}. {N} gives me {b} more. How many do I have now?",
     ),
     "-": (
         "{N} has {a} {t}. {P} gives {b} to {M}. How many {t} does {N} have left?",
         "There are {a} {t} on the table. {N} takes {b}. How many {t} are left?",
         "{N} has {a} {t} and loses {b}. How many {t} are left?",
         "{N} had {a} {t}. {P} sold {b} of them. How many {t} does {p} have now?",
+        "I have {a} {t} and lose {b}. How many {t} do I have left?",
+        "I have {a} {t}. I give {N} {b}. How many are left?",
     ),
     "*": (
         "{N} has {a} boxes with {b} {t} in each. How many {t} does {N} have?",

@@ -11,6 +11,7 @@ from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.texts import short_story
 from nanochat.data.tinyworld.wordings import (
     article,
+    capital,
     is_held_out,
     plain,
     small,
@@ -27,7 +28,8 @@ SMALL_TALK: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
         """
 Hi; Hello; Hey; Hi there; Hello there; Good morning; Good evening; Good day; Hi nanochat; Hello
 nanochat; Hey nanochat; Hey there; Hi hi; Hello friend; Good afternoon; Hi!!; Hey you; Hello,
-nice to meet you; Hi, how is it going; Hello my friend; Yo; Hiya; Greetings
+nice to meet you; Hi, how is it going; Hello my friend; Yo; Hiya; Greetings; What is up; Yo,
+what is up; Sup; Hi bot; Hello again
 """,
     ),
     (
@@ -50,7 +52,9 @@ Who is there; Please tell me your name; So who are you
         """
 Are you a human; Are you a person; Are you human; Are you real; Are you a robot; Are you alive;
 Are you a man or a woman; Is this a real person; Are you a boy or a girl; Are you a machine; Am
-I talking to a human; Am I talking to a person; Do you have a body; Are you a real human
+I talking to a human; Am I talking to a person; Do you have a body; Are you a real human; Are you
+ChatGPT; Are you an AI; Are you a chatbot; Are you a computer; Are you a bot; Is this ChatGPT; Are
+you like ChatGPT; Are you a language model; Are you artificial intelligence; Are you GPT
 """,
     ),
     (
@@ -147,7 +151,30 @@ is sick; I lost my keys; I am so tired today; I am not well; Today was a bad day
 I am happy; I am fine; I am well; I feel good; I had a good day; I am good, thanks; It is sunny;
 I like dogs; I have a cat; I am fine, thank you; I am doing well; I love music; I got a new
 bike; It is my birthday; I am going on a trip; I like reading; I feel great; I have a new
-friend; My name is Tom; I am Anna; I live in a small town; I am ten years old; I like cats
+friend; I live in a small town; I am ten years old; I like cats; I am glad; I feel happy today; I
+am so happy; Today was a good day
+""",
+    ),
+    (
+        "feelings",
+        ("feelings",),
+        "I am a computer program. I have no feelings.",
+        """
+Do you like cats; Do you like dogs; Do you like music; Do you like me; Do you love me; Do you have
+feelings; Are you happy; Are you sad; Are you tired; Are you hungry; Do you sleep; Do you dream; Do
+you get tired; Do you have friends; Are you bored; Do you like pizza; What do you like; Do you hate
+me; Do you feel pain; Are you lonely; Are you angry; Do you like your work; Do you like talking; Can
+you feel; Do you like people; Are you in love; What do you feel; Do you like to read
+""",
+    ),
+    (
+        "go on",
+        ("would you like",),
+        "All right. What would you like to know?",
+        """
+OK; Okay; I see; Alright; Fine; Hm; Hmm; Sure; Right; Aha; Oh; Oh well; Yes; No; Yeah; Maybe;
+Really; Sorry; Excuse me; Understood; Got it; Never mind; Go on; OK then; I do not understand; Well;
+Let us go on; Oh, I see; So what; Fair enough; Yep; Nope
 """,
     ),
     (
@@ -178,11 +205,40 @@ FRAMES = Weighted((
     ("{Q}", 14), ("OK, {q}", 1), ("Hey, {q}", 1), ("So {q}", 1), ("Nanochat, {q}", 1),
     ("{Q}, nanochat", 2), ("And {q}", 1), ("Hi! {Q}", 1),
 ))  # fmt: skip
-UNFRAMED = ("greeting", "thanks", "bye")
+UNFRAMED = ("greeting", "thanks", "bye", "go on")
+
+
+MEETING = (
+    "My name is {n}.", "I am {n}.", "I'm {n}.", "Hi, I am {n}.", "Hello, my name is {n}.",
+    "Call me {n}.", "Hi! I'm {n}.", "I am called {n}.", "Hello! I am {n}.", "The name is {n}.",
+    "My name's {n}.", "Hi, my name is {n}.", "Hey, I'm {n}.", "You can call me {n}.",
+)  # fmt: skip
+MY_NAME = (
+    "What is my name?", "Who am I?", "Do you know my name?", "Do you remember my name?",
+    "What am I called?", "Say my name.", "Can you tell me my name?", "Tell me my name.",
+)  # fmt: skip
+
+
+def meeting(rng: Rng, held: bool) -> tuple[Asked, str]:
+    """Somebody says his name; and the name, which may be asked for later."""
+    while True:
+        name = rng.choice((*words.GIRLS, *words.BOYS, *words.OTHER_NAMES))
+        name = capital(words.invented(rng)) if rng.chance(15) else name
+        way = rng.choice(MEETING)
+        if is_held_out(f"meeting {way} {name}") == held:
+            break
+    reply = f"Nice to meet you, {name}."
+    return Asked("small_talk", typed(rng, way.format(n=name)), reply, name, (name,)), name
+
+
+def asks_my_name(rng: Rng) -> str:
+    return typed(rng, rng.choice(MY_NAME))
 
 
 def small_talk(rng: Rng, held: bool, groups: tuple[str, ...] = ()) -> Asked:
     """Some prompts are held out whole, others only in some frames."""
+    if not groups and rng.chance(8):
+        return meeting(rng, held)[0]
     while True:
         group, prompt, reply, accept = rng.choice(small_talk_prompts())
         if groups and group not in groups:

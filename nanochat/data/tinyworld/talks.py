@@ -34,7 +34,7 @@ from nanochat.data.tinyworld.skills import (
     spelling_new,
     word_problem,
 )
-from nanochat.data.tinyworld.small_talk import small_talk, story
+from nanochat.data.tinyworld.small_talk import asks_my_name, meeting, small_talk, story
 from nanochat.data.tinyworld.texts import Dealer
 from nanochat.data.tinyworld.wordings import (
     RELATIONS,
@@ -115,9 +115,9 @@ def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
 # Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
 # while counting and copying have hardly begun.
 MAKERS: tuple[tuple[Maker, int], ...] = (
-    (unknown, 24), (yes_no, 24), (compare, 12), (larger_number, 6), (next_number, 3),
+    (unknown, 26), (yes_no, 24), (compare, 12), (larger_number, 6), (next_number, 3),
     (counting, 17), (arithmetic, 9), (word_problem, 4), (letter_counting, 22), (repeat, 22),
-    (spelling, 8), (small_talk, 18), (story, 3),
+    (spelling, 8), (small_talk, 22), (story, 3),
 )  # fmt: skip
 WEIGHTED_MAKERS = Weighted(MAKERS)
 
@@ -161,6 +161,10 @@ def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
         if rng.chance(8):
             asked = small_talk(rng, False, ("greeting", "how", "who"))
             turns.append((asked.text, asked.reply))
+        name = ""
+        if rng.chance(5):
+            asked, name = meeting(rng, False)
+            turns.append((asked.text, asked.reply))
         if roll < 38:
             turns.append(one_turn(rng, facts))
         elif roll < 54:
@@ -168,6 +172,8 @@ def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
         else:
             for _ in range(rng.choice((2, 2, 3, 3, 4, 5, 8))):
                 turns += fact_talk(rng, facts) if rng.chance(20) else [one_turn(rng, facts)]
+        if name and rng.chance(70):
+            turns.append((asks_my_name(rng), f"Your name is {name}."))
         if rng.chance(6):
             asked = small_talk(rng, False, ("thanks", "bye", "praise"))
             turns.append((asked.text, asked.reply))

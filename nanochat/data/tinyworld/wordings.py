@@ -72,6 +72,9 @@ RELATIONS = {
             "Which country has the capital {x}",
             "What country is {x} the capital of",
             "Of which country is {x} the capital",
+            "Which country is {x} in",
+            "In which country is {x}",
+            "Where is {x}",
         ),
         clause=("which country has the capital {x}", "what country {x} is the capital of"),
         new=("Which country is {x} the capital of",),
@@ -323,6 +326,21 @@ RELATIONS = {
         new=("What could {x} be", "{X} is what kind of thing"),
         it=("What is it", "What kind of thing is it"),
         check=("Is {x} {y}", "Is {x} a kind of {m}"),
+    ),
+    "example": Relation(
+        "categories",
+        say=("{Y} is {x}.",),
+        ask=(
+            "What is an example of {x}",
+            "Can you name {x}",
+            "Can you give me an example of {x}",
+            "Which {n} do you know",
+            "Do you know {x}",
+            "What is the name of {x}",
+        ),
+        clause=("what an example of {x} is", "the name of {x}", "an example of {x}", "one {n}"),
+        noun=("{x}", "an example of {x}", "one {n}", "any {n}"),
+        new=("Could you think of {x}", "What would be {x}"),
     ),
     "place": Relation(
         "people_and_places",
@@ -750,7 +768,7 @@ def wordings(fact: Fact) -> Wordings:
 def sayings(fact: Fact) -> tuple[str, ...]:
     """All ways to state the fact, the answer first."""
     say = RELATIONS[fact.relation].say
-    if fact.relation == "category" and fact.x[0].isupper():
+    if fact.relation == "category" and (fact.x[0].isupper() or fact.x.startswith("the ")):
         say = say[:1]  # not "Monday is a kind of day"
     return tuple(fill(t, fact.x, fact.y) for t in say if fits(t, fact.x))
 

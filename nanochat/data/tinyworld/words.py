@@ -19,6 +19,15 @@ BOYS = listed(
     Mark Theo Rob Jim Omar Ivan
     """
 )
+# People who talk to it; the two lists above are those of the stories, too.
+OTHER_NAMES = listed(
+    """
+    John Mary David Linda James Susan Robert Karen Michael Lisa William Sarah Thomas Laura Daniel
+    Maria George Helen Kevin Julie Brian Diana Eric Amy Chris Rachel Alex Sophie Andrew Emily Ryan
+    Grace Henry Chloe Charlie Olivia Harry Isabel Mike Steve Bob Bill Joe Dave Pat Mohammed Ali
+    Fatima Wei Yuki Raj Priya Carlos Sofia Ivy Hannah Nathan Dylan Jacob Simon
+    """
+)
 PETS = listed(
     """
     Rex Spot Luna Fluffy Bella Rocky Daisy Socks Pepper Ginger Misty Coco
