@@ -157,7 +157,8 @@ nothing; This is nonsense; I do not like you; You are useless; You are boring
         """
 I am sad; I am tired; I feel bad; I am not happy; I am lonely; I am ill; I feel sad today; I am
 sick; I had a bad day; My cat died; I am angry; I am bored; I am afraid; I feel lonely; My dog
-is sick; I lost my keys; I am so tired today; I am not well; Today was a bad day
+is sick; I lost my keys; I am so tired today; I am not well; Today was a bad day; I'm sad; I'm tired;
+I'm sick; I'm bored; I'm so lonely; I'm not happy; I'm angry; I'm hungry; I am cold
 """,
     ),
     (
@@ -169,7 +170,7 @@ I am happy; I am fine; I am well; I feel good; I had a good day; I am good, than
 I like dogs; I have a cat; I am fine, thank you; I am doing well; I love music; I got a new
 bike; It is my birthday; I am going on a trip; I like reading; I feel great; I have a new
 friend; I live in a small town; I am ten years old; I like cats; I am glad; I feel happy today; I
-am so happy; Today was a good day
+am so happy; Today was a good day; I'm happy; I'm fine; I'm good; I'm well; I'm so glad
 """,
     ),
     (
