@@ -157,8 +157,8 @@ nothing; This is nonsense; I do not like you; You are useless; You are boring
         """
 I am sad; I am tired; I feel bad; I am not happy; I am lonely; I am ill; I feel sad today; I am
 sick; I had a bad day; My cat died; I am angry; I am bored; I am afraid; I feel lonely; My dog
-is sick; I lost my keys; I am so tired today; I am not well; Today was a bad day; I'm sad; I'm tired;
-I'm sick; I'm bored; I'm so lonely; I'm not happy; I'm angry; I'm hungry; I am cold
+is sick; I lost my keys; I am so tired today; I am not well; Today was a bad day; I'm sad; I'm
+tired; I'm sick; I'm bored; I'm so lonely; I'm not happy; I'm angry; I'm hungry; I am cold
 """,
     ),
     (

@@ -175,7 +175,7 @@ def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
         if name and rng.chance(70):
             turns.append((asks_my_name(rng), f"Your name is {name}."))
         elif not name and rng.chance(3):
-            turns.insert(rng.below(len(turns) + 1), (asks_my_name(rng), UNKNOWN))
+            turns.insert(rng.choice((0, len(turns))), (asks_my_name(rng), UNKNOWN))
         if rng.chance(6):
             asked = small_talk(rng, False, ("thanks", "bye", "praise"))
             turns.append((asked.text, asked.reply))
