@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanochat.system import storage
-from nanochat.system.cli import Failure, Interrupted, UserError
+from nanochat.system.cli import Failure, UserError
 from nanochat.system.device import open_device
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import loop, pipeline, stage
 from tests.training.test_runs import keep_plan
-from tests.training.test_stage import interrupt_after
+from tests.training.test_stage import interrupt_after, interrupted
 
 Run = Callable[..., None]
 EVERY_FILE = (*checkpoints.FILES, "state.json")
@@ -26,10 +26,8 @@ EVERY_FILE = (*checkpoints.FILES, "state.json")
 @pytest.fixture
 def two_steps(run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Base d1, stopped at step 4 of 6, with a checkpoint at step 3, too."""
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 4)
-        with pytest.raises(Interrupted):
-            run_stage("base_train", num_iterations=6, save_every=3)
+    with interrupted(monkeypatch, 4):
+        run_stage("base_train", num_iterations=6, save_every=3)
     folder = base_dir / "base_checkpoints" / "d1"
     assert {f.name for f in folder.glob("step_*")} == {"step_000003", "step_000004"}
     return folder

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ def losses(base: Path, name: str) -> list[float]:
 
 def weights(name: str, tag: str = "d1") -> dict[str, torch.Tensor]:
     return load_file(checkpoints.find(name, tag).folder / "model.safetensors")
+
+
+@contextmanager
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch, steps: int, match: str | None = None
+) -> Iterator[None]:
+    """What runs within it must end as interrupted in the middle of step number `steps`."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, steps)
+        with pytest.raises(Interrupted, match=match):
+            yield
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
@@ -92,10 +104,8 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     folder = checkpoints.stage_folder(name)
     (folder / "d1").rename(folder / "straight")
 
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 3)
-        with pytest.raises(Interrupted, match="step 3 of 6"):
-            run_stage(script, **flags, **({} if name == "base" else {"model_tag": "d1"}))
+    with interrupted(monkeypatch, 3, "step 3 of 6"):
+        run_stage(script, **flags, **({} if name == "base" else {"model_tag": "d1"}))
     assert checkpoints.find(name, "d1").step == 3
     run_stage(script, resume=True, model_tag="d1")
     assert losses(base_dir, f"{name}_d1") == straight_losses
@@ -111,10 +121,8 @@ def test_leaving_out_a_part_of_the_state_is_noticed(
     run_stage("base_train", num_iterations=6)
     straight = losses(base_dir, "base_d1")
     (base_dir / "base_checkpoints" / "d1").rename(base_dir / "base_checkpoints" / "straight")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 3)
-        with pytest.raises(Interrupted):
-            run_stage("base_train", num_iterations=6)
+    with interrupted(monkeypatch, 3):
+        run_stage("base_train", num_iterations=6)
     found = checkpoints.find("base", "d1")
     if left_out == "optimizer":
         monkeypatch.setattr(stage.MuonAdamW, "load_state_tensors", lambda self, tensors: None)
@@ -226,10 +234,8 @@ def test_a_later_tokenizer_does_not_break_an_earlier_model(
 def test_planned_values_can_not_change_in_a_resumed_run(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 1)
-        with pytest.raises(Interrupted):
-            run_stage("base_train", num_iterations=3, data_shards=1)
+    with interrupted(monkeypatch, 1):
+        run_stage("base_train", num_iterations=3, data_shards=1)
     with pytest.raises(UserError, match=r"--num_iterations=5 can't be changed.*3"):
         run_stage("base_train", resume=True, num_iterations=5)
     with pytest.raises(UserError, match=r"--data_shards=2 can't be changed.*1"):
@@ -243,10 +249,8 @@ def test_planned_values_can_not_change_in_a_resumed_run(
 def test_a_checkpoint_that_is_older_than_a_flag_is_resumed(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 1)
-        with pytest.raises(Interrupted):
-            run_stage("base_train", num_iterations=3)
+    with interrupted(monkeypatch, 1):
+        run_stage("base_train", num_iterations=3)
     found = checkpoints.find("base")
     before = {k: v for k, v in found.state["config"].items() if k != "warmup"}
     storage.write_sealed(found.folder / "state.json", {**found.state, "config": before})
@@ -259,10 +263,8 @@ def test_a_resumed_run_keeps_the_iterations_that_its_time_budget_fixed(
 ) -> None:
     """The clock decides once; the rest goes by step, as in the run that was not interrupted."""
     monkeypatch.setattr(stage.TimeBudget, "iterations", lambda self, step, step_s: self.fixed or 7)
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 3)
-        with pytest.raises(Interrupted, match="step 3 of 7"):
-            run_stage("base_train", time_budget_s=1000.0)
+    with interrupted(monkeypatch, 3, "step 3 of 7"):
+        run_stage("base_train", time_budget_s=1000.0)
     state = checkpoints.find("base").state
     assert not state["iterations_fixed"], "the stand-in fixes nothing"
     storage.write_sealed(

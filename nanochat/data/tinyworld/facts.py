@@ -344,13 +344,13 @@ def swapped(table: str) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(value, key, (bare(key), *ALSO.get(value, ()))) for key, value, _ in entries(table)]
 
 
-ANIMALS = ("bird", "fish", "insect", "reptile", "mammal")
+KINDS_OF_ANIMAL = ("bird", "fish", "insect", "reptile", "mammal")
 
 
 def categories() -> list[tuple[str, str, tuple[str, ...]]]:
     """CATEGORY; a bird is an animal, too."""
     return [
-        (x, y, (*right, "animal") if right[0] in ANIMALS else right)
+        (x, y, (*right, "animal") if right[0] in KINDS_OF_ANIMAL else right)
         for x, y, right in entries(CATEGORY)
     ]
 
@@ -370,7 +370,7 @@ def examples() -> list[tuple[str, str, tuple[str, ...]]]:
     found["day"] += [x for x in days_and_months if x.endswith("day")]
     found["season"] += [x for x in days_and_months if x.islower()]
     found["month"] += [x for x in days_and_months if x[0].isupper() and not x.endswith("day")]
-    return [(x, y, (bare(y), *found[bare(x)])) for x, y, _ in entries(EXAMPLE)]
+    return [(x, y, (*right, *found[bare(x)])) for x, y, right in entries(EXAMPLE)]
 
 
 DIGITS = {"no": "0", "two": "2", "four": "4", "six": "6", "eight": "8"}

@@ -45,8 +45,8 @@ def outside_lists() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 GROUPS = Weighted((("country", 5), ("city", 1), ("word", 3), ("animal", 3), ("thing", 4)))
-WAYS = Weighted((("near", 46), ("topic", 30), ("person", 10), ("mismatch", 8), ("country", 6),
-    ("noise", 4),
+WAYS = Weighted((
+    ("near", 46), ("topic", 30), ("person", 10), ("mismatch", 8), ("country", 6), ("noise", 4),
 ))  # fmt: skip
 WEIGHTED_ASK = Weighted(ASK_FRAMES)
 WEIGHTED_CLAUSE = Weighted(CLAUSE_FRAMES)
@@ -164,7 +164,7 @@ def noise(rng: Rng, held: bool) -> str:
         else:
             text = " ".join(words.invented(rng) for _ in range(rng.between(1, 3)))
         if is_held_out("noise " + text) == held:
-            return text
+            return capital(text) + "."
 
 
 def outside_question(rng: Rng, held: bool) -> tuple[str, str]:
@@ -181,7 +181,7 @@ def outside_question(rng: Rng, held: bool) -> tuple[str, str]:
     elif way == "near":
         text = near_miss(rng, held)
     elif way == "noise":
-        text = capital(noise(rng, held)) + "."
+        text = noise(rng, held)
     elif way == "country":
         text = about_a_country(rng, held)
     else:

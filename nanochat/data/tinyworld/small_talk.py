@@ -237,8 +237,8 @@ MY_NAME = (
 )  # fmt: skip
 
 
-def meeting(rng: Rng, held: bool) -> tuple[Asked, str]:
-    """Somebody says his name; and the name, which may be asked for later."""
+def meeting(rng: Rng, held: bool) -> Asked:
+    """Somebody says his name, which is the `answer`, and may be asked for later."""
     while True:
         name = rng.choice((*words.GIRLS, *words.BOYS, *words.OTHER_NAMES))
         name = capital(words.invented(rng)) if rng.chance(15) else name
@@ -246,7 +246,7 @@ def meeting(rng: Rng, held: bool) -> tuple[Asked, str]:
         if is_held_out(f"meeting {way} {name}") == held:
             break
     reply = f"Nice to meet you, {name}."
-    return Asked("small_talk", typed(rng, way.format(n=name)), reply, name, (name,)), name
+    return Asked("small_talk", typed(rng, way.format(n=name)), reply, name, (name,))
 
 
 def asks_my_name(rng: Rng) -> str:
@@ -256,7 +256,7 @@ def asks_my_name(rng: Rng) -> str:
 def small_talk(rng: Rng, held: bool, groups: tuple[str, ...] = ()) -> Asked:
     """Some prompts are held out whole, others only in some frames."""
     if not groups and rng.chance(8):
-        return meeting(rng, held)[0]
+        return meeting(rng, held)
     while True:
         group, prompt, reply, accept = rng.choice(small_talk_prompts())
         if groups and group not in groups:

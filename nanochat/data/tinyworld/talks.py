@@ -163,7 +163,8 @@ def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
             turns.append((asked.text, asked.reply))
         name = ""
         if rng.chance(5):
-            asked, name = meeting(rng, False)
+            asked = meeting(rng, False)
+            name = asked.answer
             turns.append((asked.text, asked.reply))
         if roll < 38:
             turns.append(one_turn(rng, facts))
