@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -38,8 +39,20 @@ PATTERN = (
     r"|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 
+# On a million blanks in a row tiktoken gives up, with a panic that is no Exception.
+MOST_BLANKS = 500_000  # half of what it bears
+BLANKS = re.compile(r"[^\S\r\n]+")
+
 Merge = tuple[int, int]
 Progress = Callable[[str, int, int], None]
+
+
+def within_bounds(text: str) -> list[str]:
+    """The text, cut inside of every run of blanks that is longer than tiktoken can bear."""
+    cuts = [0]
+    for run in BLANKS.finditer(text):
+        cuts += range(run.start() + MOST_BLANKS, run.end(), MOST_BLANKS)
+    return [text[start:end] for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
 def _byte_alphabet() -> list[str]:
@@ -79,10 +92,15 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text; a special token's name in it is just characters."""
-        return self._tiktoken.encode_ordinary(text)
+        if len(text) <= MOST_BLANKS:  # nearly always; the search would cost more than it gives
+            return self._tiktoken.encode_ordinary(text)
+        parts = map(self._tiktoken.encode_ordinary, within_bounds(text))
+        return [token for part in parts for token in part]
 
     def encode_batch(self, texts: list[str], num_threads: int = 1) -> list[list[int]]:
         """Ids of many texts."""
+        if any(len(text) > MOST_BLANKS for text in texts):
+            return [self.encode(text) for text in texts]
         return self._tiktoken.encode_ordinary_batch(texts, num_threads=num_threads)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,27 @@ any_text = st.one_of(st.text(max_size=80), dense_text, marked_text)
 
 def theirs(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_str(tokenizer.to_json())
+
+
+# ---- any text
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u00a0"])
+def test_a_run_of_blanks_of_any_length(tokenizer: Tokenizer, blank: str) -> None:
+    """tiktoken's split pattern gives up (a panic) at a million and a few."""
+    text = f"one{blank * 1_000_012}two"
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.encode_batch(["a", text]) == [tokenizer.encode("a"), ids]
+
+
+@pytest.mark.parametrize("text", ["a b", "  \n  ", " " * 9, "\t" * 10 + "x" + "\u2003" * 11 + "\n"])
+def test_only_longer_runs_are_cut(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tok, "MOST_BLANKS", 4)
+    parts = tok.within_bounds(text)
+    assert "".join(parts) == text
+    assert all(0 < len(run) <= 4 for part in parts for run in re.findall(r"[^\S\r\n]+", part))
+    assert len(parts) == 1 + sum((len(r) - 1) // 4 for r in re.findall(r"[^\S\r\n]+", text))
 
 
 # ---- against the `tokenizers` library

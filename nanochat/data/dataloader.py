@@ -10,6 +10,7 @@ the same rows as 1 x 4.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from nanochat.conversation import Conversation, render
 from nanochat.data.shards import Arrived, Cursor, read_texts
-from nanochat.system.cli import UserError
+from nanochat.system.cli import Failure, UserError
 from nanochat.tokenizer import Tokenizer
 
 IGNORED = -1  # target of a position that teaches nothing
@@ -239,7 +240,8 @@ def _teaching(rows: Iterable[Row]) -> Iterator[Row]:
 class Ahead:
     """An iterator whose items are made in a background thread, a few ahead of their use.
 
-    Order and items are those of the iterator itself; an exception in the thread comes out here.
+    Order and items are those of the iterator itself. An exception in the thread comes out here,
+    after the items before it and as often as one asks; what is no Exception becomes a Failure.
     """
 
     def __init__(self, items: Iterator[Batch], depth: int = BATCHES_AHEAD) -> None:
@@ -257,6 +259,8 @@ class Ahead:
             self._put((None, StopIteration()))
         except Exception as error:
             self._put((None, error))
+        except BaseException as error:  # a panic in an extension: nobody may wait for ever
+            self._put((None, Failure(f"reading the data ended: {type(error).__name__}: {error}")))
 
     def _put(self, item: tuple) -> bool:
         while not self._stopped.is_set():
@@ -273,7 +277,14 @@ class Ahead:
     def __next__(self) -> Batch:
         if self._ended is not None:
             raise self._ended
-        item, self._ended = self._queue.get()
+        # In slices, since a wait without an end hears no signal on every system.
+        while True:
+            with contextlib.suppress(queue.Empty):
+                item, self._ended = self._queue.get(timeout=0.2)
+                break
+            if not self._thread.is_alive() and self._queue.empty():
+                self._ended = Failure("the thread that reads the data is gone")
+                raise self._ended
         if self._ended is not None:
             raise self._ended
         return item

@@ -30,7 +30,7 @@ from nanochat.data.dataloader import (
     whole_rows,
 )
 from nanochat.data.dataset import write_shard
-from nanochat.system.cli import UserError
+from nanochat.system.cli import Failure, UserError
 from nanochat.tokenizer import Tokenizer
 
 SEQ = 16
@@ -426,6 +426,29 @@ def test_an_exception_in_the_thread_comes_out() -> None:
         with pytest.raises(ReadingFailed, match="shard 7"):
             next(ahead)
     assert ended(ahead)
+
+
+class Panic(BaseException):
+    """What an extension in Rust raises where it gives up: no Exception."""
+
+
+@pytest.mark.timeout(20)
+def test_whatever_ends_the_thread_ends_the_wait() -> None:
+    def items() -> Iterator[Batch]:
+        yield batch_of(0)
+        raise Panic("at a million blanks")
+
+    ahead = Ahead(items())
+    assert next(ahead).position == {"epoch": 0}
+    for _ in range(2):
+        with pytest.raises(Failure, match="reading the data ended: Panic: at a million blanks"):
+            next(ahead)
+    silent = Ahead(iter(()))
+    ended(silent)
+    silent._queue.get()  # as if it had died without a word
+    for _ in range(2):
+        with pytest.raises(Failure, match="is gone"):
+            next(silent)
 
 
 def test_a_mistake_of_the_users_comes_out_of_the_thread(
