@@ -12,7 +12,10 @@ Only DEVICE_BATCH_SIZE, MEMORY_SIZE and TIME_BUDGET may be set anew; another var
 
 prepare
 TAG=${MODEL_TAG-}
-[ -n "$TAG" ] || TAG=$(pipeline newest_tag)
+[ -n "$TAG" ] || TAG=$(pipeline newest_tag) || exit $?
+for part in "$NANOCHAT_BASE_DIR"/*_checkpoints/"$TAG" "$NANOCHAT_BASE_DIR"/metrics/*_"$TAG".jsonl; do
+  check_ours "$part" "$NANOCHAT_BASE_DIR" # another user may have begun this one
+done
 
 # shellcheck disable=SC2086 # a list of names
 set_flags $FIXED # Python refuses by name what the plan says otherwise

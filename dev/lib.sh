@@ -21,6 +21,21 @@ fail() { # CODE LINE: the contract's exit codes, 1 failed, 2 the user's mistake;
   exit "$1"
 }
 
+# Whatever ends a script without a word of its own is named: set -e is silent about a command substitution.
+set -E # in functions, too
+trap 'unexpected $? "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND"' ERR
+unexpected() { # CODE FILE LINE COMMAND
+  [ "$BASH_SUBSHELL" = 0 ] || return 0 # who started the subshell comes to know
+  say "failed: ${4%%$'\n'*} (line $3 of $2) ended with code $1" >&2
+}
+
+SYSTEM=$(uname -s)
+case $SYSTEM in
+  MINGW* | MSYS* | CYGWIN*)
+    fail 1 "nanochat runs on Linux and macOS, and on Windows in WSL2 (https://learn.microsoft.com/windows/wsl/install): type this there again"
+    ;;
+esac
+
 # ---- variables: all of them checked before anything is installed ----------------------------------
 
 refuse() { # NAME RULE EXAMPLE
@@ -62,19 +77,24 @@ check_time_budget() { # 8h, 20m, 90s, 1h30m -> TIME_BUDGET_S
   refuse TIME_BUDGET "a time from 60s to 720h, like 90s, 20m, 8h or 1h30m" "TIME_BUDGET=20m"
 }
 
-absolute() { # PATH: against the folder where the user stands; ~ where quotes kept the shell from it
-  case $1 in
-    \~) printf '%s\n' "$HOME" ;;
-    \~/*) printf '%s\n' "$HOME/${1#??}" ;;
-    /*) printf '%s\n' "$1" ;;
-    *) printf '%s\n' "$PWD/$1" ;;
+make_absolute() { # NAME EXAMPLE: against the folder where the user stands; ~ where quotes kept the shell from it
+  local value=${!1}
+  case $value in
+    \~ | \~/*)
+      [ -n "${HOME-}" ] || refuse "$1" "a path without ~, since HOME is not set" "$2"
+      value=$HOME${value#\~}
+      ;;
+    \~*) refuse "$1" "a path, and ${value%%/*} is not the name of a user here" "$2" ;; # else the shell had expanded it
+    /*) ;;
+    *) value=$PWD/$value ;;
   esac
+  printf -v "$1" %s "$value"
 }
 
 check_data() {
   case ${NANOCHAT_DATA-} in '' | tinyworld | fineweb | auto) return 0 ;; esac
-  local folder
-  folder=$(absolute "$NANOCHAT_DATA")
+  make_absolute NANOCHAT_DATA NANOCHAT_DATA=tinyworld
+  local folder=$NANOCHAT_DATA
   if [ ! -d "$folder" ] || ! NANOCHAT_DATA=$(cd "$folder" 2>/dev/null && pwd -P); then
     NANOCHAT_DATA=$folder
     refuse NANOCHAT_DATA "tinyworld, fineweb, auto or a folder that exists and can be read" "NANOCHAT_DATA=tinyworld"
@@ -83,7 +103,8 @@ check_data() {
 
 check_base_dir() {
   [ -n "${NANOCHAT_BASE_DIR-}${HOME-}" ] || fail 2 "HOME is not set: say where to keep things, NANOCHAT_BASE_DIR=/some/folder"
-  NANOCHAT_BASE_DIR=$(absolute "${NANOCHAT_BASE_DIR:-$HOME/.cache/nanochat}")
+  NANOCHAT_BASE_DIR=${NANOCHAT_BASE_DIR:-$HOME/.cache/nanochat}
+  make_absolute NANOCHAT_BASE_DIR NANOCHAT_BASE_DIR=/some/folder
   export NANOCHAT_BASE_DIR # the one variable that Python reads
   local folder=$NANOCHAT_BASE_DIR probe
   while [ ! -e "$folder" ] && [ ! -L "$folder" ]; do folder=$(dirname "$folder"); done
@@ -92,6 +113,36 @@ check_base_dir() {
     refuse NANOCHAT_BASE_DIR "a folder that can be written ($folder cannot)" "NANOCHAT_BASE_DIR=~/nanochat"
   fi
   rm -f "$probe"
+  check_parts
+}
+
+check_parts() { # or a run would end hours later, at the first file that it can't write
+  local name path
+  # Data may well be on a disk that is read only; what is missing there is named by the stage that needs it.
+  for name in base_data task_data eval_bundle; do
+    path=$NANOCHAT_BASE_DIR/$name
+    [ ! -e "$path" ] || { [ -r "$path" ] && [ -x "$path" ]; } || not_ours "$path" "$NANOCHAT_BASE_DIR"
+  done
+  for name in run.lock logs pipeline metrics tokenizer base_checkpoints mid_checkpoints sft_checkpoints report; do
+    path=$NANOCHAT_BASE_DIR/$name
+    case $name in
+      run.lock) [ ! -d "$path" ] || fail 2 "$path is a folder, where a file is kept: move it away" ;;
+      *) [ -d "$path" ] || { [ ! -e "$path" ] && [ ! -L "$path" ]; } || fail 2 "$path is not a folder, and one is needed: move it away" ;;
+    esac
+    check_ours "$path" "$NANOCHAT_BASE_DIR"
+  done
+}
+
+check_ours() { # PATH TOP: what is there must be ours to read and to write
+  if [ -r "$1" ] && [ -w "$1" ] && { [ ! -d "$1" ] || [ -x "$1" ]; }; then return 0; fi
+  [ ! -e "$1" ] || not_ours "$@" # asked last: a lock may go away at any moment
+}
+
+not_ours() { # PATH TOP: most often left by a run with sudo
+  if [ -O "$1" ]; then
+    fail 2 "$1 can't be read and written: chmod -R u+rwX $(printf %q "$1")"
+  fi
+  fail 2 "$1 belongs to another user and can't be read and written: sudo chown -R $(id -u) $(printf %q "$2")"
 }
 
 check_batch() { # two explicit values that disagree; a derived one is raised instead, by Python
@@ -107,13 +158,13 @@ check_batch() { # two explicit values that disagree; a derived one is raised ins
 
 check_variables() {
   check_whole MEMORY_SIZE 1 65536 64
-  check_whole DEPTH 1 32 4
+  check_whole DEPTH 1 64 4
   check_whole BASE_ITERATIONS 1 100000000 500
   check_whole MID_ITERATIONS 1 100000000 150
   check_whole SFT_ITERATIONS 1 100000000 150
   check_whole DATA_SHARDS 1 1822 4
   check_whole MAX_SEQ_LEN 8 65536 256
-  check_whole VOCAB_SIZE 265 1000000 4096
+  check_whole VOCAB_SIZE 265 1048576 4096
   check_whole DEVICE_BATCH_SIZE 1 65536 8
   check_whole TOTAL_BATCH_SIZE 1 1000000000 2048
   check_whole EVAL_TOKENS 1 1000000000000 8192
@@ -153,7 +204,7 @@ linux_memory_gb() { # MEMINFO CGROUP_ROOT SELF_CGROUP -> GB: what is built in, o
 
 detect_memory_gb() {
   local bytes
-  if [ "$(uname -s)" = Darwin ]; then
+  if [ "$SYSTEM" = Darwin ]; then
     bytes=$(sysctl -n hw.memsize) && [ "$bytes" -gt 0 ] && printf '%s\n' $((bytes / 1073741824))
   else
     linux_memory_gb /proc/meminfo /sys/fs/cgroup /proc/self/cgroup
@@ -172,7 +223,7 @@ runs() { # PID WORD: a process of this number whose command has this word in it 
 }
 
 take_lock() { # FILE WHAT: or say who holds it, exit 2. A lock whose holder is dead is taken over.
-  local file=$1 what=$2 mine attempt pid host program since child
+  local file=$1 what=$2 mine attempt pid host program since child still
   mine="$$ $(uname -n) $PROGRAM $(date '+%Y-%m-%d %H:%M:%S')"
   for attempt in 1 2 3 4; do
     if (set -o noclobber && printf '%s\n' "$mine" >"$file") 2>/dev/null; then # creates it, or fails: never both of two
@@ -183,13 +234,14 @@ take_lock() { # FILE WHAT: or say who holds it, exit 2. A lock whose holder is d
         return 0
       fi
     fi
-    pid='' host='' program='' since=''
+    pid='' host='' program='' since='' still=''
     read -r pid host program since 2>/dev/null <"$file" || true
     if [ -z "$pid" ] && [ "$attempt" = 1 ]; then # just made and not yet written?
       sleep 1
       continue
     fi
-    child=$(sed -n '2,$p' "$file" 2>/dev/null | tail -n 1)
+    check_ours "$file" "$file"
+    child=$(sed -n '2,$p' "$file" 2>/dev/null | tail -n 1) || child=
     if [ "$host" != "$(uname -n)" ] && [ -n "$host" ]; then
       fail 2 "$what is in use by $program on the machine $host since $since. If that run is dead: rm $(printf %q "$file")"
     elif runs "$pid" "$program"; then
@@ -197,7 +249,11 @@ take_lock() { # FILE WHAT: or say who holds it, exit 2. A lock whose holder is d
     elif runs "$child" "$PYTHON"; then
       fail 2 "$what is in use: $program (since $since) is dead, its training process is not. Stop it: kill $child"
     fi
-    rm -f "$file"
+    # Another may have taken it over meanwhile: only what was read is taken away, and a live one put back.
+    mv "$file" "$file.$$" 2>/dev/null || continue
+    read -r still _ 2>/dev/null <"$file.$$" || true
+    [ "$still" = "$pid" ] || ln "$file.$$" "$file" 2>/dev/null || true
+    rm -f "$file.$$"
   done
   fail 1 "can't write the lock $file"
 }
@@ -234,7 +290,7 @@ $ABOUT
 
 Variables, each before the command, as in: DEPTH=6 TIME_BUDGET=20m bash dev/$PROGRAM
   TIME_BUDGET         how long to train: 90s, 20m, 8h, 1h30m
-  DEPTH               the size of the model in layers, 1 to 32
+  DEPTH               the size of the model in layers, 1 to 64
   NANOCHAT_DATA       tinyworld, fineweb, auto, or a folder of your own text
   DATA_SHARDS         how much text, in shards
   BASE_ITERATIONS MID_ITERATIONS SFT_ITERATIONS      steps a stage
@@ -287,7 +343,7 @@ prepare() { # the machine set up; for a real run also the lock, the log, signals
     trap 'on_signal INT' INT
     trap 'on_signal TERM' TERM
     trap 'on_signal HUP' HUP # does nothing under nohup: what is ignored at the start stays ignored
-    if [ "$(uname -s)" = Darwin ] && command -v caffeinate >/dev/null; then
+    if [ "$SYSTEM" = Darwin ] && command -v caffeinate >/dev/null; then
       caffeinate -i -w $$ &
       say "This Mac won't fall asleep by itself while this runs; a closed lid pauses the run."
     fi
@@ -379,4 +435,4 @@ how_to_continue() {
   printf 'MODEL_TAG=%q bash dev/continue_training.sh\n' "$TAG"
 }
 
-finish() { pipeline finish --model_tag="$TAG" | tee -a "$LOG_FILE"; } # the honest last words
+finish() { pipeline finish --model_tag="$TAG" | tee -a "$LOG_FILE" || exit $?; } # the honest last words

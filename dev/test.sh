@@ -14,7 +14,7 @@ if [ "${1-}" = --fast ]; then
   shift
 fi
 cd "$ROOT"
-bash dev/setup.sh --dev
+bash dev/setup.sh --dev || exit $?
 PATH="$ROOT/.venv/bin:$PATH"
 # What the caller has set for his own runs must not steer the tests.
 unset MEMORY_SIZE DEVICE_BATCH_SIZE TOTAL_BATCH_SIZE EVAL_TOKENS SPLIT_TOKENS DEPTH BASE_ITERATIONS MID_ITERATIONS \
@@ -76,4 +76,4 @@ fi
 printf '\n--- times\n%s' "$TIMES"
 [ -z "$FAILED" ] || printf 'FAILED:%s\n' "$FAILED"
 tail -n 1 "$PYTEST_LOG"
-[ -z "$FAILED" ]
+[ -z "$FAILED" ] || exit 1
