@@ -9,8 +9,7 @@ from __future__ import annotations
 import codecs
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,11 +25,13 @@ CACHE_ROOM = 64  # positions added at least when a cache grows
 class KVCache:
     """Keys and values of the positions read so far, for B rows padded on the left.
 
-    pad (B,) counts the positions at a row's beginning that are only there to align it.
+    pad counts, for each row, the positions at its beginning that are only there to align it.
     """
 
-    def __init__(self, config: GPTConfig, pad: Tensor) -> None:
-        self.config, self.pad = config, pad
+    def __init__(self, config: GPTConfig, pad: Sequence[int], device: torch.device) -> None:
+        self.config = config
+        self.pad = torch.tensor(pad, device=device)  # (B,)
+        self.padded = any(pad)  # asked for every token: reading it back would make a GPU wait
         self.length = 0
         self._store: Tensor | None = None  # (L, 2, B, H, S, D)
 
@@ -47,7 +48,7 @@ class KVCache:
 
     def mask(self, queries: int) -> Tensor | None:
         """Which of S keys each of the last T queries sees, (B, 1, T, S); None: all of them."""
-        if queries == 1 and not bool(self.pad.any()):
+        if queries == 1 and not self.padded:
             return None
         end = self.length + queries
         keys = torch.arange(end, device=self.pad.device)
@@ -76,22 +77,26 @@ class Sampling:
     seed: int | None = None
 
 
-class Event(NamedTuple):
-    """kind: text (a piece of the answer), tool_call, tool_result, or done (why)."""
+@dataclass(frozen=True)
+class Event:
+    """kind: text (a piece of the answer), tool_call, tool_result, or done (why, of how many)."""
 
     kind: str
     text: str
+    tokens: int = field(default=0, compare=False)
 
 
 def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """(B, V) -> (B,) ids."""
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
+    ids = None
     if sampling.top_k is not None and sampling.top_k < logits.size(-1):
-        least = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        # Only these are drawn from: quicker than a mask, and MPS has drawn what a mask forbids.
+        logits, ids = logits.topk(sampling.top_k, dim=-1)
     weights = torch.softmax(logits / sampling.temperature, dim=-1)
-    return torch.multinomial(weights, 1, generator=generator).squeeze(-1)
+    drawn = torch.multinomial(weights, 1, generator=generator)
+    return (drawn if ids is None else ids.gather(-1, drawn)).squeeze(-1)
 
 
 class _Answer:
@@ -103,10 +108,12 @@ class _Answer:
         self.forced: deque[int] = deque()
         self.call: list[int] | None = None
         self.in_output = False
+        self.tokens = 0
         self.done = ""
 
     def take(self, token: int) -> list[Event]:
         """Events of the next token."""
+        self.tokens += 1
         tokenizer, special = self.engine.tokenizer, self.engine.tokenizer.special
         if token == special["<|python_start|>"]:
             self.call = []
@@ -134,7 +141,7 @@ class _Answer:
         """Close the answer: what is left of a broken character, and why it ended."""
         self.done = why
         rest = self.decoder.decode(b"", final=True)
-        return ([Event("text", rest)] if rest else []) + [Event("done", why)]
+        return ([Event("text", rest)] if rest else []) + [Event("done", why, self.tokens)]
 
 
 class Engine:
@@ -149,8 +156,7 @@ class Engine:
         device = self.model.wte.weight.device
         longest = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
-        pad = torch.tensor([longest - len(p) for p in prompts], device=device)
-        cache = KVCache(self.model.config, pad)
+        cache = KVCache(self.model.config, [longest - len(p) for p in prompts], device)
         return self.model(ids, cache), cache
 
     @torch.inference_mode()
@@ -175,13 +181,16 @@ class Engine:
         logits, cache = self.prefill(prompts)
         for i in range(room):
             tokens = sample(logits, sampling, generator)
+            chosen = tokens.tolist()  # the one time a token that a GPU is waited for
+            forced = [row for row, answer in enumerate(answers) if answer.forced]
+            for row in forced:
+                chosen[row] = answers[row].forced.popleft()
+            if forced:
+                tokens = torch.tensor(chosen, device=device)
             for row, answer in enumerate(answers):
-                if answer.done:
-                    continue
-                if answer.forced:
-                    tokens[row] = answer.forced.popleft()
-                for event in answer.take(int(tokens[row])):
-                    yield row, event
+                if not answer.done:
+                    for event in answer.take(chosen[row]):
+                        yield row, event
             if all(answer.done for answer in answers):
                 return
             if i + 1 < room:

@@ -9,14 +9,20 @@ Shapes: N rows (batch x time), B batch, T time, H heads, D head dim, C width, V 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Floats of logits alive at once: larger products run faster, up to about here on two CPU cores.
-CHUNK_FLOATS = {"cpu": 2**23, "mps": 2**25, "cuda": 2**27}
+from nanochat.gpt_config import CHUNK_FLOATS
+
+# Products that one number may sum: torch on M1 and M2 takes longer sums wrong (before 2.14, pytorch
+# #177116) or slowly (since).
+MPS_LONGEST_SUM = 2**15
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -45,7 +51,12 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """Weightless RMSNorm over the last dimension (arXiv 1910.07467). (..., C) -> (..., C)."""
+    """Weightless RMSNorm over the last dimension (arXiv 1910.07467). (..., C) -> (..., C).
+
+    GPUs have a kernel for it, which also rounds bfloat16 less often; the CPU's moves more memory.
+    """
+    if x.device.type != "cpu":
+        return F.rms_norm(x, x.shape[-1:], eps=eps)
     return _RMSNorm.apply(x, eps)
 
 
@@ -101,6 +112,67 @@ def relu_squared(x: Tensor) -> Tensor:
     return _ReluSquared.apply(x)
 
 
+# Logits (n, V), already divided by the cap, and targets (n,): their summed loss, and dlogits where
+# they are wanted. A row whose target is negative teaches nothing: its loss and dlogits are zero.
+LogitsPass = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+
+
+def _pass_in_place(
+    logits: Tensor, targets: Tensor, softcap: float, wanted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The pass for a device without a compiler: few buffers, each used again."""
+    t = logits.to(_wide(logits)).tanh_()  # (n, V)
+    p = torch.mul(t, softcap).exp_()
+    sums = p.sum(dim=-1, keepdim=True)
+    kept, target = (targets >= 0).unsqueeze(-1), targets.clamp(min=0).unsqueeze(-1)
+    loss = torch.where(kept, sums.log() - softcap * t.gather(-1, target), 0.0).sum()
+    if not wanted:
+        return loss, None
+    # Divided by infinity a masked row becomes zero without another pass over the logits.
+    p.div_(sums.masked_fill_(~kept, torch.inf)).scatter_add_(-1, target, -kept.to(p.dtype))
+    return loss, p.addcmul_(t.square_(), p, value=-1).to(logits.dtype)
+
+
+def logits_pass(logits: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
+    """The same, written for torch.compile: everything between the two products in two kernels.
+
+    Eager passes move some 70 bytes a logit on a GPU, which is most of a small model's step;
+    compiled it is about 6.
+    """
+    t = torch.tanh(logits.to(_wide(logits)))
+    p = torch.exp(softcap * t)
+    sums = p.sum(dim=-1, keepdim=True)
+    kept, target = (targets >= 0).unsqueeze(-1), targets.unsqueeze(-1)
+    right = softcap * t.gather(-1, target.clamp(min=0))
+    loss = torch.where(kept, sums.log() - right, 0.0).sum()
+    is_right = torch.arange(logits.size(-1), device=logits.device) == target
+    dlogits = torch.where(kept, (p / sums - is_right.to(p.dtype)) * (1 - t * t), 0.0)
+    return loss, dlogits.to(logits.dtype)
+
+
+def _rows_at_once(rows: int, vocab: int, device_type: str, equal: bool) -> int:
+    """Rows of a chunk. equal: all chunks of one size, where there is such a size (one compile)."""
+    most = max(1, min(rows, CHUNK_FLOATS[device_type] // vocab))
+    return _divisor(rows, most) if equal else most
+
+
+@functools.cache
+def _divisor(rows: int, most: int) -> int:
+    return next((n for n in range(most, most // 2, -1) if rows % n == 0), most)
+
+
+def _mm_into(out: Tensor, a: Tensor, b: Tensor, most: int) -> None:
+    """out = a b, in sums of at most so many products."""
+    torch.mm(a[:, :most], b[:most], out=out)
+    for start in range(most, a.size(1), most):
+        out.addmm_(a[:, start : start + most], b[start : start + most])
+
+
+def _scaled(x: Tensor, scale: Tensor) -> Tensor:
+    """x times a number of one element, in place where x has its type; rounded only once."""
+    return x.mul_(scale) if x.dtype == scale.dtype else (x.to(scale.dtype) * scale).to(x.dtype)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """Loss and both gradients in one pass over chunks of rows, so logits never exist at once.
 
@@ -109,50 +181,63 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> Tensor:
-        rows, vocab = x.size(0), weight.size(0)
-        wanted = any(ctx.needs_input_grad[:2])
-        dx = torch.empty_like(x) if wanted else None
-        step = max(1, min(rows, CHUNK_FLOATS[x.device.type] // vocab))
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        softcap: float,
+        wanted: bool,
+        compiled: LogitsPass | None,
+    ) -> Tensor:
+        matrix = weight.to(x.dtype)
+        step = _rows_at_once(x.size(0), weight.size(0), x.device.type, compiled is not None)
+        longest = MPS_LONGEST_SUM if x.device.type == "mps" else weight.size(0)
         scaled = x / softcap
         wide = _wide(x)  # sums over many chunks are kept in this type
+        dx = torch.empty_like(x) if wanted else None
         dweight = torch.zeros_like(weight, dtype=wide) if wanted else None
         total = x.new_zeros((), dtype=wide)
-        for start in range(0, rows, step):
+        for start in range(0, x.size(0), step):
             part = slice(start, start + step)
-            t = torch.mm(scaled[part], weight.T).to(wide).tanh_()  # (n, V)
-            p = torch.mul(t, softcap).exp_()
-            sums = p.sum(dim=-1, keepdim=True)
-            target = targets[part].unsqueeze(-1)
-            total += (sums.log() - softcap * t.gather(-1, target)).sum()
-            if dx is None or dweight is None:
+            logits = torch.mm(scaled[part], matrix.T)
+            if compiled is not None and wanted:
+                loss, dlogits = compiled(logits, targets[part], softcap)
+            else:
+                loss, dlogits = _pass_in_place(logits, targets[part], softcap, wanted)
+            total += loss
+            if dx is None or dweight is None or dlogits is None:
                 continue
-            p.div_(sums).scatter_add_(-1, target, -torch.ones_like(sums))
-            dlogits = p.addcmul_(t.square_(), p, value=-1).to(x.dtype)
-            torch.mm(dlogits, weight, out=dx[part])
+            _mm_into(dx[part], dlogits, matrix, longest)
             if dweight.dtype == x.dtype:
                 dweight.addmm_(dlogits.T, x[part])
             else:
                 dweight += torch.mm(dlogits.T, x[part])
         if wanted:
-            ctx.save_for_backward(dx, None if dweight is None else dweight.to(weight.dtype))
+            ctx.save_for_backward(dx, dweight)
+            ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         dx, dweight = ctx.saved_tensors
-        scale = grads[0].to(dx.dtype)
-        return dx.mul_(scale), dweight.mul_(scale), None, None
+        dweight = _scaled(dweight, grads[0]).to(ctx.weight_dtype)
+        return _scaled(dx, grads[0]), dweight, None, None, None, None
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> Tensor:
+def linear_cross_entropy(
+    x: Tensor, weight: Tensor, targets: Tensor, softcap: float, compiled: LogitsPass | None = None
+) -> Tensor:
     """Summed cross-entropy (nats) of soft-capped logits. x (N, C), weight (V, C), targets (N,).
 
-    Rows whose target is negative are left out before anything is computed. The gradients are
-    computed with the loss, so one call serves one backward.
+    Rows whose target is negative teach nothing. The gradients are computed with the loss, so one
+    call serves one backward. compiled: logits_pass by torch.compile.
     """
-    kept = targets >= 0
-    if not bool(kept.all()):
-        x, targets = x[kept], targets[kept]
-    return _LinearCrossEntropy.apply(x, weight, targets, softcap)
+    if x.device.type == "cpu":  # elsewhere a mask is cheaper than waiting to count the rows
+        kept = targets >= 0
+        if not bool(kept.all()):
+            x, targets = x[kept], targets[kept]
+    # Decided here: inside forward gradients are always off, and needs_input_grad ignores no_grad.
+    wanted = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return _LinearCrossEntropy.apply(x, weight, targets, softcap, wanted, compiled)

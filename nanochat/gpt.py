@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat.fused import linear_cross_entropy, relu_squared, rms_norm, rotate
+from nanochat.fused import LogitsPass, linear_cross_entropy, relu_squared, rms_norm, rotate
 from nanochat.gpt_config import GPTConfig
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class Linear(nn.Linear):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: init_weights does, or a checkpoint is loaded."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight.to(input.dtype))
@@ -44,8 +47,10 @@ class Attention(nn.Module):
         self.c_q, self.c_k, self.c_v = (Linear(width, width) for _ in range(3))
         self.c_proj = Linear(width, width)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
-        """x (B, T, C); cos, sin (T, 1, D/2)."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, mask: Tensor | None
+    ) -> Tensor:
+        """x (B, T, C); cos, sin (T, 1, D/2); mask (B, 1, T, S) of what is seen in the cache."""
         batch, time, width = x.shape
         heads = (batch, time, self.config.n_head, self.config.head_dim)
         q, k, v = (c(x).view(heads) for c in (self.c_q, self.c_k, self.c_v))  # (B, T, H, D)
@@ -55,7 +60,6 @@ class Attention(nn.Module):
         if cache is None:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
-            mask = cache.mask(time)
             k, v = cache.extend(self.layer, k, v)  # (B, H, S, D)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
@@ -83,9 +87,11 @@ class Block(nn.Module):
         self.attn = Attention(config, layer)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, mask: Tensor | None
+    ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        x = x + self.attn(rms_norm(x, self.eps), cos, sin, cache)
+        x = x + self.attn(rms_norm(x, self.eps), cos, sin, cache, mask)
         return x + self.mlp(rms_norm(x, self.eps))
 
 
@@ -96,7 +102,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.dtype = torch.float32  # of activations; set by whoever knows the device
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        # Not drawn here either: on the meta device that alone would import torch's compiler, 2 s.
+        wte = torch.empty(config.vocab_size, config.n_embd)
+        self.wte = nn.Embedding.from_pretrained(wte, freeze=False)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         self.lm_head = Linear(config.n_embd, config.vocab_size)
         self._rotary: tuple[Tensor, Tensor] | None = None
@@ -142,27 +150,28 @@ class GPT(nn.Module):
         """ids (B, T) -> normalised last hidden states (B, T, C)."""
         start = 0 if cache is None else cache.length
         cos, sin = self.rotary(start, start + ids.size(1))
+        mask = None if cache is None else cache.mask(ids.size(1))  # one for all layers
         x = rms_norm(self.wte(ids).to(self.dtype), self.config.norm_eps)
         for block in self.h:
-            x = block(x, cos, sin, cache)
+            x = block(x, cos, sin, cache, mask)
         if cache is not None:
             cache.length += ids.size(1)
         return rms_norm(x, self.config.norm_eps)
 
     def loss(
-        self, ids: Tensor, targets: Tensor, hidden: Callable[[Tensor], Tensor] | None = None
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        hidden: Callable[[Tensor], Tensor] | None = None,
+        logits_pass: LogitsPass | None = None,
     ) -> Tensor:
         """Summed cross-entropy in nats over targets (B, T) that are not negative.
 
-        hidden: a compiled self.hidden; the chunked loss gains nothing from a compiler.
+        hidden, logits_pass: self.hidden and fused.logits_pass, compiled.
         """
-        x = (hidden or self.hidden)(ids)
-        return linear_cross_entropy(
-            x.flatten(0, 1),
-            self.lm_head.weight.to(x.dtype),
-            targets.flatten(),
-            self.config.softcap,
-        )
+        x = (hidden or self.hidden)(ids).flatten(0, 1)
+        softcap = self.config.softcap
+        return linear_cross_entropy(x, self.lm_head.weight, targets.flatten(), softcap, logits_pass)
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., C) -> soft-capped logits (..., V), float32."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# Logits alive at once: larger products run faster, up to about here on two CPU cores.
+CHUNK_FLOATS = {"cpu": 2**23, "mps": 2**25, "cuda": 2**27}
+
 
 @dataclass(frozen=True)
 class GPTConfig:
@@ -55,15 +58,26 @@ class GPTConfig:
         weights = self.num_matrix_params() + self.vocab_size * self.n_embd
         return 6 * weights + 12 * self.depth * self.n_embd * self.max_seq_len
 
-    def training_bytes(self, device_batch_size: int, bytes_per_float: int = 4) -> int:
-        """Estimate of a step's peak: weights, gradients, two moments, and activations.
+    def training_bytes(
+        self, device_batch_size: int, device_type: str = "cpu", bytes_per_float: int = 4
+    ) -> int:
+        """Estimate of a step's peak on a device, with activations of so many bytes a number.
 
-        35 floats of width C a token and layer are kept for the backward pass (16 x 1024 at depth 4
-        measured; see bench/train_step.py), the logits only in chunks.
+        Checked by tests/test_gpt.py against the bytes that two real updates allocate.
         """
         tokens = device_batch_size * self.max_seq_len
-        activations = tokens * self.n_embd * (35 * self.depth + 10) * bytes_per_float
-        return 16 * self.num_params() + activations + 3 * 64 * 2**20
+        # Weights, gradients and two moments of each; Muon's matrices have only one.
+        kept = 16 * self.num_params() - 4 * self.num_matrix_params()
+        # Numbers that a layer keeps for the backward pass, per token and unit of width. On MPS
+        # attention is plain products, and the (T, T) weights of each head are kept as well.
+        layer = 17 + self.max_seq_len / 128 if device_type == "mps" else 15
+        activations = int(tokens * self.n_embd * (layer * self.depth + 10) * bytes_per_float)
+        # A chunk of logits with its gradients and the next one; sums are float32 in any case.
+        logits = (12 if bytes_per_float == 4 else 16) * min(
+            tokens * self.vocab_size, CHUNK_FLOATS[device_type]
+        )
+        copies = 0 if bytes_per_float == 4 else bytes_per_float * self.num_params()
+        return kept + activations + logits + copies
 
     def to_json(self) -> dict[str, Any]:
         """For state.json."""

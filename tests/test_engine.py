@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanochat import engine as engine_module
 from nanochat.engine import Engine, Event, Sampling, sample
@@ -56,10 +57,34 @@ def test_hidden_states_with_a_cache_in_parts(tiny_model: GPT) -> None:
     ids = torch.randint(0, 300, (2, 30), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = tiny_model.hidden(ids)
-        cache = engine_module.KVCache(tiny_model.config, torch.zeros(2, dtype=torch.long))
+        cache = engine_module.KVCache(tiny_model.config, [0, 0], torch.device("cpu"))
         cuts = [0, 7, 8, 20, 30]
         parts = [tiny_model.hidden(ids[:, a:b], cache) for a, b in pairwise(cuts)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-10, atol=1e-10)
+
+
+class _Waits(TorchDispatchMode):
+    """Counts how often a value is read back, for which a GPU would be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS])
+def test_nothing_is_waited_for_between_two_tokens(
+    tiny_model: GPT, tokenizer: Tokenizer, prompts: list[list[int]]
+) -> None:
+    """But for the tokens themselves: tolist, which copies a whole step's at once."""
+    with _Waits() as waits:
+        Engine(tiny_model, tokenizer).complete(prompts, Sampling(0.8, max_new_tokens=8, seed=1))
+        assert waits.count == 0
+        bool(torch.ones(1).any())
+    assert waits.count == 1, "or it counts nothing"
 
 
 def test_left_padding_changes_nothing(tiny_model: GPT, tokenizer: Tokenizer) -> None:

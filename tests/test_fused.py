@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from nanochat import fused
 from nanochat.fused import linear_cross_entropy, relu_squared, rms_norm, rotate
@@ -151,6 +152,55 @@ def test_loss_and_gradients(monkeypatch, rows_a_chunk: int, ignored) -> None:
         x,
         weight,
     )
+
+
+@pytest.mark.parametrize("rows_a_chunk", [1, 3, 4, 100])
+@pytest.mark.parametrize("compiled", [None, fused.logits_pass])
+@pytest.mark.parametrize("ignored", [(), (2, 3, 6), range(8)])
+def test_loss_and_gradients_with_a_mask_as_on_a_gpu(
+    monkeypatch, rows_a_chunk: int, compiled, ignored
+) -> None:
+    """There rows are not left out but masked, so that shapes stay the same and nothing waits."""
+    monkeypatch.setitem(fused.CHUNK_FLOATS, "cpu", rows_a_chunk * 11)
+    x, weight, targets = problem(8, 5, 11)
+    targets[list(ignored)] = -1
+    same(
+        lambda x, w: fused._LinearCrossEntropy.apply(x, w, targets, CAP, True, compiled),
+        lambda x, w: plain_loss(x, w, targets),
+        x,
+        weight,
+    )
+
+
+def test_chunks_of_a_compiled_pass_are_of_one_size(monkeypatch) -> None:
+    monkeypatch.setitem(fused.CHUNK_FLOATS, "cpu", 7 * 11)
+    seen = []
+
+    def compiled(logits: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
+        seen.append(len(logits))
+        return fused.logits_pass(logits, targets, softcap)
+
+    x, weight, targets = problem(12, 5, 11)
+    linear_cross_entropy(x.requires_grad_(), weight, targets, CAP, compiled)
+    assert seen == [6, 6]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_evaluation_computes_no_gradients(dtype: torch.dtype) -> None:
+    """A parameter wants gradients under no_grad as well, by its own word."""
+    x, weight, targets = problem(6, 4, 9)
+    parameter = torch.nn.Parameter(weight.float())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        linear_cross_entropy(x.to(dtype), parameter, targets, CAP)
+    assert counter.get_total_flops() == 2 * 6 * 4 * 9, "the logits' product and no other"
+
+
+def test_a_long_sum_is_taken_in_parts() -> None:
+    """As on MPS, where longer ones are wrong or slow."""
+    a, b = drawn(3, 10), drawn(10, 4, seed=1)
+    out = torch.empty(3, 4).double()
+    fused._mm_into(out, a, b, most=4)
+    torch.testing.assert_close(out, a @ b)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])

@@ -9,11 +9,17 @@ import torch
 import torch.nn.functional as F
 from conftest import random_model
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 
+from nanochat import gpt_config
 from nanochat.engine import Engine
+from nanochat.fused import _LinearCrossEntropy
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
 from nanochat.tokenizer import Tokenizer
+from nanochat.training.optim import MuonAdamW
+from nanochat.training.stage_config import OptimConfig
 
 
 def ids_of(*shape: int, vocab: int = 300, seed: int = 0) -> Tensor:
@@ -270,3 +276,41 @@ def test_agrees_with_transformers() -> None:
         ours = model.logits(model.hidden(ids))
     torch.testing.assert_close(ours, logits, rtol=1e-4, atol=1e-4)
     assert logits.std() > 0.5, "not all near zero"
+
+
+@pytest.mark.parametrize(
+    ("depth", "rows", "vocab", "dtype", "device"),
+    [
+        (3, 4, 8_192, torch.float32, "cpu"),
+        (4, 16, 65_536, torch.float32, "cpu"),
+        (4, 16, 65_536, torch.bfloat16, "cuda"),
+        (8, 16, 4_096, torch.bfloat16, "cuda"),
+    ],
+)
+def test_the_memory_of_a_step_is_about_what_the_plan_says(
+    monkeypatch, depth: int, rows: int, vocab: int, dtype: torch.dtype, device: str
+) -> None:
+    """Counted over two updates of tensors that hold nothing, in chunks of the device's size."""
+    monkeypatch.setitem(gpt_config.CHUNK_FLOATS, "cpu", gpt_config.CHUNK_FLOATS[device])
+    config = GPTConfig(depth, vocab, 256)
+    cpu = torch.device("cpu")
+    with FakeTensorMode():
+        with cpu:
+            model = GPT(config)
+        model.dtype = dtype
+        optimizer, ids = MuonAdamW(model, OptimConfig()), torch.zeros(rows, 256, dtype=torch.long)
+        tracker = MemTracker()
+        tracker.track_external(model, *optimizer.state_tensors().values())
+        model.rotary(0, 256)
+        with tracker:
+            for _ in range(2):
+                tracker.reset_mod_stats()
+                x = model.hidden(ids).flatten(0, 1)
+                head = (x, model.lm_head.weight, ids.flatten(), 15.0, True, None)
+                _LinearCrossEntropy.apply(*head).backward()
+                del x, head
+                optimizer.clip()
+                optimizer.step(1.0)
+                optimizer.zero_grad()
+        counted = tracker.get_tracker_snapshot("peak")[cpu]["Total"]
+    assert 0.98 < config.training_bytes(rows, device, dtype.itemsize) / counted < 1.3

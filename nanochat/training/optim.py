@@ -78,6 +78,15 @@ class MuonAdamW:
             weight_decay=0.0,
             fused=True,
         )
+        # What torch would make in the first update: so that memory which can't hold it runs out
+        # before anything is updated, and a resumed run fills tensors on the device they belong to.
+        for name in self.adam_lr:
+            weight = self.parameters[name]
+            self.adamw.state[weight] = {
+                "step": torch.zeros((), device=weight.device),
+                "exp_avg": torch.zeros_like(weight, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(weight, requires_grad=False),
+            }
 
     def clip(self) -> Tensor:
         """The gradient's global norm before clipping; scales the gradients where it is above."""
@@ -119,21 +128,12 @@ class MuonAdamW:
         for names, momentum in zip(self.stacks, self.momenta, strict=True):
             state |= {f"momentum.{n}": m for n, m in zip(names, momentum.unbind(), strict=True)}
         for name in self.adam_lr:
-            for key, value in self.adamw.state.get(self.parameters[name], {}).items():
+            for key, value in self.adamw.state[self.parameters[name]].items():
                 state[f"{key}.{name}"] = value
         return state
 
+    @torch.no_grad()
     def load_state_tensors(self, state: dict[str, Tensor]) -> None:
-        """Take over what state_tensors gave."""
-        for names, momentum in zip(self.stacks, self.momenta, strict=True):
-            for name, m in zip(names, momentum.unbind(), strict=True):
-                m.copy_(state[f"momentum.{name}"])
-        for name in self.adam_lr:
-            weight = self.parameters[name]
-            if f"step.{name}" not in state:  # saved before the first update
-                self.adamw.state.pop(weight, None)
-                continue
-            self.adamw.state[weight] = {
-                key: state[f"{key}.{name}"].to(weight.device if key != "step" else "cpu")
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+        """Take over what state_tensors gave; what an older version did not save is zero."""
+        for name, tensor in self.state_tensors().items():
+            tensor.copy_(state[name]) if name in state else tensor.zero_()

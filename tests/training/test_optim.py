@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
@@ -111,6 +112,31 @@ def test_state_taken_over_gives_the_same_next_step() -> None:
         optimizer.step(1.0)
     assert not torch.equal(one.h[0].attn.c_q.weight, third_model.h[0].attn.c_q.weight)
     assert not torch.equal(one.wte.weight, third_model.wte.weight)
+
+
+def test_a_resumed_state_is_on_the_device_where_the_first_update_needs_it() -> None:
+    """With fake tensors, which know devices and hold nothing; a fused kernel takes one device."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            model = GPT(GPTConfig(depth=2, vocab_size=300, max_seq_len=16))
+        optimizer = MuonAdamW(model, OptimConfig())
+        saved = {n: torch.empty(t.shape) for n, t in optimizer.state_tensors().items()}
+        optimizer.load_state_tensors(saved)
+        for weight in model.parameters():
+            weight.grad = torch.zeros_like(weight)
+        assert {t.device.type for t in saved.values()} == {"cpu"}
+        assert {t.device.type for t in optimizer.state_tensors().values()} == {"cuda"}
+        optimizer.adamw.step()  # torch's own check of the devices
+
+
+def test_the_state_is_there_before_the_first_update() -> None:
+    """So memory that can't hold it runs out before a weight has moved; torch adds nothing to it."""
+    model = small_model()
+    optimizer = MuonAdamW(model, OptimConfig())
+    before = {name: tensor.data_ptr() for name, tensor in optimizer.state_tensors().items()}
+    set_gradients(model, 0)
+    optimizer.step(1.0)
+    assert {n: t.data_ptr() for n, t in optimizer.state_tensors().items()} == before
 
 
 def test_gradients_are_cut_to_the_global_norm() -> None:
