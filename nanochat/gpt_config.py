@@ -72,10 +72,8 @@ class GPTConfig:
         # attention is plain products, and the (T, T) weights of each head are kept as well.
         layer = 17 + self.max_seq_len / 128 if device_type == "mps" else 15
         activations = int(tokens * self.n_embd * (layer * self.depth + 10) * bytes_per_float)
-        # A chunk of logits with its gradients and the next one; sums are float32 in any case.
-        logits = (12 if bytes_per_float == 4 else 16) * min(
-            tokens * self.vocab_size, CHUNK_FLOATS[device_type]
-        )
+        # A chunk of logits with its gradients, and the next chunk: 16 bytes for each.
+        logits = 16 * min(tokens * self.vocab_size, CHUNK_FLOATS[device_type])
         copies = 0 if bytes_per_float == 4 else bytes_per_float * self.num_params()
         return kept + activations + logits + copies
 

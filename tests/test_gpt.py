@@ -281,7 +281,7 @@ def test_agrees_with_transformers() -> None:
 @pytest.mark.parametrize(
     ("depth", "rows", "vocab", "dtype", "device"),
     [
-        (3, 4, 8_192, torch.float32, "cpu"),
+        (4, 16, 8_192, torch.float32, "cpu"),
         (4, 16, 65_536, torch.float32, "cpu"),
         (4, 16, 65_536, torch.bfloat16, "cuda"),
         (8, 16, 4_096, torch.bfloat16, "cuda"),
