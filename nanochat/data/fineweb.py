@@ -80,7 +80,7 @@ def _prepare(num_shards: int) -> Iterator[tuple[int, int, str]]:
 
 def _fetch(file: hub.RemoteFile, path: Path) -> Iterator[str]:
     """Fetch in a thread, so that there is something to say at least every second."""
-    state, failed = [0, file.size or 0], []
+    state, failed = [0, file.size or 0], list[BaseException]()
 
     def note(done: int, size: int) -> None:
         state[:] = [done, size]
@@ -88,7 +88,7 @@ def _fetch(file: hub.RemoteFile, path: Path) -> Iterator[str]:
     def work() -> None:
         try:
             hub.fetch(file, path, note)
-        except Exception as error:
+        except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -119,8 +119,8 @@ class Arrivals:
                 try:
                     hub.fetch(_remote(path), path)
                     self._patience_s = GIVE_UP_S
-                except (Failure, UserError) as error:
-                    self._trouble = str(error)
+                except Exception as error:  # whatever it is, the next may come
+                    self._trouble = str(error) or type(error).__name__
             if any(not path.exists() for path in missing):
                 time.sleep(30)
 

@@ -140,13 +140,13 @@ def reach(repo: str, folder: Path, within_s: float = ANSWER_S) -> None:
 
     A name look-up has no time limit of its own; so the question is asked in a thread.
     """
-    answer: list[Exception | None] = []
+    answer: list[BaseException | None] = []
 
     def ask() -> None:
         try:
             manifest_of(repo, folder)
             answer.append(None)
-        except Exception as error:
+        except BaseException as error:
             answer.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -219,20 +219,33 @@ def test_the_rest_comes_while_training_reads(web: FakeHub, base_dir: Path) -> No
     assert read[150] == ([1, 0, 0], "Page 0 number 0.")
 
 
+@pytest.mark.parametrize("trouble", ["404", "no space left"])
 def test_a_shard_that_never_comes_is_passed_over(
-    web: FakeHub, base_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    trouble: str,
+    web: FakeHub,
+    base_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     from nanochat.data.shards import read_texts
 
     list(dataset.prepare("fineweb", 1))
     monkeypatch.setattr(fineweb, "GIVE_UP_S", 0.6)
     web.faults["shard_00001.parquet"] = [404] * 9
+    fetch = hub.fetch
+
+    def fails(file: hub.RemoteFile, path: Path) -> None:
+        if trouble != "404" and path.name == "shard_00001.parquet":
+            raise OSError(trouble)  # which nothing below it expects
+        fetch(file, path)
+
+    monkeypatch.setattr(hub, "fetch", fails)
     source = dataset.open_source("fineweb", 3)
     texts = read_texts(source.train_shards, None, source.arrivals())
     assert [next(texts) for _ in range(51)][50][0] == [0, 2, 0], "the one after it has come"
     said = capsys.readouterr().out
     assert "shard_00001.parquet did not come" in said
-    assert "404" in said
+    assert trouble in said
 
 
 # ---- auto
