@@ -33,27 +33,52 @@ class Rendered(NamedTuple):
 
 
 def check(conversation: Any) -> Conversation:
-    """Return the conversation with its system message joined to the first user's.
+    """Return the conversation as the model sees it: the user and the assistant in turn.
 
-    Raises UserError that names what is wrong: roles must alternate, beginning with the user.
+    Texts of one role in a row are joined; the system's (or the developer's, as newer programs call
+    it) stand before the first user's. Raises UserError that names what is wrong.
     """
+    system, turns = _parts(conversation)
+    return [_with_system(system, turns[0]), *turns[1:]]
+
+
+def _parts(conversation: Any) -> tuple[str, list[Message]]:
+    """The system's text, and turns that alternate, beginning with the user."""
     if not isinstance(conversation, list) or not conversation:
         raise UserError("a conversation is a list of {role, content} messages, and not empty")
-    for message in conversation:
+    turns: list[Message] = []
+    last = None  # the role before
+    for number, message in enumerate(conversation, 1):
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise UserError(f"a message needs role and content, not {str(message)[:60]!r}")
         _check_content(message)
-    if conversation[0]["role"] == "system":
-        system, *rest = conversation
-        if not rest or rest[0]["role"] != "user":
+        role = "system" if message["role"] == "developer" else message["role"]
+        wanted = "assistant" if last == "user" else "user"
+        if role == last and all(isinstance(m["content"], str) for m in (turns[-1], message)):
+            turns[-1] = {"role": role, "content": _joined(turns[-1], message)}
+            continue
+        if last == "system" and role != "user":
             raise UserError("a system message must be followed by the user's")
-        first = {"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}
-        conversation = [first, *rest[1:]]
-    for i, message in enumerate(conversation):
-        wanted = "user" if i % 2 == 0 else "assistant"
-        if message["role"] != wanted:
-            raise UserError(f"message {i + 1} must be the {wanted}'s, not {message['role']!r}'s")
-    return conversation
+        if role != wanted and not (role == "system" and last is None):
+            raise UserError(f"message {number} must be the {wanted}'s, not {role!r}'s")
+        turns.append(message)
+        last = role
+    if last == "system":
+        raise UserError("a system message must be followed by the user's")
+    has_system = turns[0]["role"] in ("system", "developer")
+    return (turns.pop(0)["content"] if has_system else ""), turns
+
+
+def _with_system(system: str, first: Message) -> Message:
+    """The first user's message with the system's text before it, where there is any."""
+    if not system.strip():
+        return first
+    return {"role": "user", "content": _joined({"content": system}, first)}
+
+
+def _joined(first: Message, second: Message) -> str:
+    """Both texts with a blank line between them, or the only one that says anything."""
+    return "\n\n".join(m["content"] for m in (first, second) if m["content"].strip())
 
 
 def _check_content(message: Message) -> None:
@@ -99,14 +124,13 @@ def render_prompt(
     Whole exchanges are dropped from the left, a leading system message is kept. Raises UserError
     where the last message alone is too long.
     """
-    if check(conversation)[-1]["role"] != "user":
+    system, turns = _parts(conversation)
+    if turns[-1]["role"] != "user":
         raise UserError("the last message must be the user's: it is the one to answer")
-    system = [m for m in conversation[:1] if m["role"] == "system"]
-    turns = list(conversation[len(system) :])
     found: tuple[list[int], int] | None = None
     later: list[int] = []  # of the turns after the first that is kept
     for first in range(len(turns) - 1, -1, -2):  # from the newest back, as long as it fits
-        head = _turn(check([*system, turns[first]])[0], tokenizer)[0]
+        head = _turn(_with_system(system, turns[first]), tokenizer)[0]
         ids = [tokenizer.bos, *head, *later, tokenizer.special["<|assistant_start|>"]]
         if len(ids) > max_tokens:
             break

@@ -196,6 +196,34 @@ def test_prompt_keeps_the_system_message(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(ids) == "Be brief.\n\nthree"
 
 
+def system(content: str, role: str = "system") -> dict:
+    return {"role": role, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("talk", "same"),
+    [
+        ([system(""), user("a"), assistant("b")], [user("a"), assistant("b")]),
+        ([system(" \n"), user(" "), assistant("b")], [user(" "), assistant("b")]),
+        ([system("s", "developer"), user("a")], [user("s\n\na")]),
+        ([system("s"), system("t", "developer"), user("a")], [user("s\n\nt\n\na")]),
+        ([system("s"), user("")], [user("s")]),
+        ([user("a"), user("b"), assistant("c")], [user("a\n\nb"), assistant("c")]),
+        (
+            [user("a"), assistant("b"), assistant("c"), user(""), user("d")],
+            [user("a"), assistant("b\n\nc"), user("d")],
+        ),
+    ],
+)
+def test_what_is_taken_as_something_else(tokenizer: Tokenizer, talk: list, same: list) -> None:
+    before = [dict(message) for message in talk]
+    assert check(talk) == check(same) == same
+    assert talk == before
+    assert render(talk, tokenizer) == render(same, tokenizer)
+    if same[-1]["role"] == "user":
+        assert render_prompt(talk, tokenizer, 99) == render_prompt(same, tokenizer, 99)
+
+
 # ---- mistakes
 
 MISTAKES = [
@@ -206,7 +234,12 @@ MISTAKES = [
     (["hello"], "a message needs role and content"),
     ([{"role": "user"}], "a message needs role and content"),
     ([assistant("hi")], "message 1 must be the user's"),
-    ([user("a"), user("b")], "message 2 must be the assistant's"),
+    ([user("a"), user("b"), {"role": "tool", "content": "c"}], "message 3 must be the assistant's"),
+    (
+        [user("a"), assistant("b"), {"role": "system", "content": "c"}],
+        "message 3 must be the user's",
+    ),
+    ([user("a"), assistant([]), assistant([])], "message 3 must be the user's"),
     ([user("a"), {"role": "tool", "content": "b"}], "message 2 must be the assistant's"),
     ([{"role": "system", "content": "a"}], "a system message must be followed by the user's"),
     (
