@@ -352,7 +352,8 @@ prepare() { # the machine set up; for a real run also the lock, the log, signals
 }
 
 make_plan() { # FLAGS THAT ARE THE DRIVER'S OWN: show the plan, keep it, set TAG
-  local text
+  local text given=''
+  [ -z "${MEMORY_SIZE-}" ] || given=--memory_is_given # then it counts even where there is a card
   if [ -z "${MEMORY_SIZE-}" ] && ! MEMORY_SIZE=$(detect_memory_gb); then
     say "Can't tell how much memory there is: planning for 8 GB (MEMORY_SIZE=16 says otherwise)."
     MEMORY_SIZE=8
@@ -361,7 +362,7 @@ make_plan() { # FLAGS THAT ARE THE DRIVER'S OWN: show the plan, keep it, set TAG
   set_flags $FIXED $CHANGEABLE MODEL_TAG
   [ "${FRESH:-0}" = 0 ] || FLAGS+=(--fresh)
   [ -z "$PLAN_ONLY" ] || FLAGS+=(--dry_run)
-  text=$(pipeline plan --driver="$DRIVER" "${FLAGS[@]}" "$@") || exit $?
+  text=$(pipeline plan --driver="$DRIVER" ${given:+"$given"} "${FLAGS[@]}" "$@") || exit $?
   say "$text"
   [ -z "$PLAN_ONLY" ] || exit 0
   TAG=$(printf '%s\n' "$text" | sed -n 's/^model_tag: *//p' | head -n 1)

@@ -12,15 +12,15 @@ from nanochat.training.stage_config import OptimConfig, StageConfig
 class Config(StageConfig):
     """Train a base model from nothing on the training shards."""
 
-    depth: int = 4
-    """layers; the width is 64 times it"""
+    depth: int | None = None
+    """layers; the width is 64 times it (default: 4)"""
     data_shards: int | None = None
     """training shards to read (default: all)"""
 
     def __post_init__(self) -> None:
         """Refuse nonsense by name."""
         super().__post_init__()
-        if not 1 <= self.depth <= 64:
+        if self.depth is not None and not 1 <= self.depth <= 64:
             raise ValueError(f"depth={self.depth}: it must be from 1 to 64")
 
 
@@ -65,30 +65,34 @@ def open_new(config: Config):
     from nanochat.gpt_config import GPTConfig
     from nanochat.system import storage
     from nanochat.system.device import open_device
+    from nanochat.system.memory import memory_gb_here
     from nanochat.tokenizer import Tokenizer
     from nanochat.training import checkpoint_manager as checkpoints
     from nanochat.training import opening
-    from nanochat.training.loop import TrainState
 
+    depth = 4 if config.depth is None else config.depth
     tokenizer = Tokenizer.load(storage.base_dir() / "tokenizer" / "tokenizer.json")
     length = config.max_seq_len or 256
-    tag = checkpoints.free_tag("base", config.model_tag, f"d{config.depth}")
-    batch = opening.resolve_batch(config, length, None)
+    tag = checkpoints.free_tag("base", config.model_tag, f"d{depth}")
+    shape = GPTConfig(depth, tokenizer.vocab_size, length)
+    batch = opening.resolve_batch(config, shape, None)
     data, optim = config.data or "tinyworld", config.optim.over(OptimConfig())
     config = replace(
         opening.with_defaults(config, "base"),
+        depth=depth,
         max_seq_len=length,
         total_batch_size=batch.total_batch_size,
         data=data,
-        memory_gb=config.memory_gb or opening.memory_gb_here(),
+        memory_gb=config.memory_gb or memory_gb_here(),
     )
     device = open_device(config.device_type, config.dtype, config.compile)
-    model = GPT(GPTConfig(config.depth, tokenizer.vocab_size, length))
+    model = GPT(shape)
+    assert config.seed is not None  # by with_defaults
     if not config.dry_run:
         model.init_weights(config.seed)
     model.to(device.torch)
     model.dtype = device.dtype
-    state = TrainState(config.num_iterations or 0)
+    state = opening.new_state(config, "base")
     return opening.Opened(
         "base", tag, config, data, optim, model, tokenizer, device, batch, state, None
     )

@@ -229,7 +229,9 @@ def _losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss (nats) at each token of the continuations, and whether it is the most likely: (N,)."""
     device = model.wte.weight.device
-    longest = len(rows[-1])
+    # On MPS every new shape is compiled and kept: few lengths are, whatever the questions' are.
+    step = 64 if device.type == "mps" else 1
+    longest = -(-len(rows[-1]) // step) * step
     # Padding on the right is never seen: attention looks to the left only.
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
     at = [row * longest + t - 1 for row, span in members for t in range(span.start, len(span.ids))]

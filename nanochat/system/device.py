@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import resource
 import shutil
 import sys
@@ -52,19 +53,22 @@ class Device:
         """Bytes in use at the peak (cuda, cpu) or now (mps keeps no peak)."""
         if self.type == "cuda":
             return torch.cuda.max_memory_allocated()
-        if self.type == "mps":
-            return torch.mps.current_allocated_memory()
+        if self.type == "mps":  # with what Metal keeps for each shape, which torch does not count
+            return torch.mps.driver_allocated_memory()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024  # KiB on Linux, bytes on macOS
 
 
-def default_dtype(device_type: str) -> str:
-    """float32 but on CUDA: bfloat16 elsewhere saves memory and costs time.
+def default_dtype(device_type: str, capability: tuple[int, int] = (0, 0)) -> str:
+    """float32 but on CUDA cards that compute in bfloat16 (capability 8.0 and more, Ampere).
 
-    >>> default_dtype("mps"), default_dtype("cuda")
-    ('float32', 'bfloat16')
+    Elsewhere bfloat16 saves memory and costs time: older cards emulate it, and torch.compile
+    leaves it out without a word.
+
+    >>> default_dtype("mps"), default_dtype("cuda", (9, 0)), default_dtype("cuda", (7, 5))
+    ('float32', 'bfloat16', 'float32')
     """
-    return "bfloat16" if device_type == "cuda" else "float32"
+    return "bfloat16" if device_type == "cuda" and capability >= (8, 0) else "float32"
 
 
 def default_compile(device_type: str) -> bool:
@@ -84,36 +88,83 @@ def open_device(
     Prints `Autodetected device type: mps` where it chose. Raises UserError for a device that torch
     cannot use, with the reason.
     """
-    found = _best_device()
+    found, passed_over = ("cpu", None) if wanted == "cpu" else best_device()
     if wanted is None:
         say(f"Autodetected device type: {found}")
-        if found == "cpu" and shutil.which("nvidia-smi") and not torch.cuda.is_available():
-            say("An NVIDIA driver is here, but this torch can't use it: training on the CPU. ")
-    elif wanted != "cpu" and wanted != found:
-        raise UserError(f"--device_type={wanted} is not usable by this torch; there is: {found}")
-    device_type = wanted or found
-    if device_type == "cpu":
+        if passed_over:
+            say(f"{passed_over}. Using the CPU.")
+    elif wanted != found:
+        reason = passed_over or f"this machine has: {found}"
+        raise UserError(f"--device_type={wanted} can't be used: {reason}")
+    capability = (0, 0)
+    if found == "cpu":
         torch.set_num_threads(cpu_threads())
         keep_memory()
-    elif device_type == "cuda":
+    elif found == "cuda":
         torch.set_float32_matmul_precision("high")
+        capability = torch.cuda.get_device_capability()
+        if "microsoft" in platform.release().lower():
+            # Under WSL the driver moves what does not fit into the computer's memory, ten times
+            # slower, instead of saying that the card is full; torch says so itself at this share.
+            torch.cuda.set_per_process_memory_fraction(0.9)
     return Device(
-        device_type,
-        DTYPES[dtype or default_dtype(device_type)],
-        default_compile(device_type) if compile is None else compile,
+        found,
+        DTYPES[dtype or default_dtype(found, capability)],
+        default_compile(found) if compile is None else compile,
     )
 
 
-def _best_device() -> str:
+def best_device() -> tuple[str, str | None]:
+    """The best device that works, and why a better one that is built in does not."""
     if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+        try:
+            torch.zeros(1, device="cuda").add_(1).item()
+        except RuntimeError as error:  # is_available asks for a driver, not for kernels
+            major, minor = torch.cuda.get_device_capability()
+            card = f"{torch.cuda.get_device_name()} (compute capability {major}.{minor})"
+            return "cpu", unusable_card(card, str(error))
+        return "cuda", None
+    if torch.backends.mps.is_available():
+        return "mps", None
+    if torch.backends.mps.is_built():
+        return "cpu", "PyTorch uses the GPU of this Mac from macOS 14 on: update macOS"
+    if shutil.which("nvidia-smi"):
+        return "cpu", unusable_driver(torch.version.cuda)
+    return "cpu", None
+
+
+OLDER_CUDA = ".venv/bin/python -m pip install torch --index-url https://download.pytorch.org/whl/"
+
+
+def unusable_card(card: str, error: str) -> str:
+    """Why a card on which a first kernel failed is passed over, and the remedy.
+
+    >>> unusable_card("GTX 1080 (compute capability 6.1)", "no kernel image is available")[:59]
+    'this PyTorch has no kernels for the GTX 1080 (compute capab'
+    """
+    if "no kernel image" in error:
+        return f"this PyTorch has no kernels for the {card}: {OLDER_CUDA}cu126 takes one that has"
+    return f"the {card} does not work ({(error.splitlines() or [''])[0]}); see nvidia-smi"
+
+
+def unusable_driver(cuda: str | None) -> str:
+    """Why torch sees no card though there is a driver; cuda: the version torch was built for."""
+    if cuda is None:
+        return (
+            "there is an NVIDIA driver, but this PyTorch is a CPU build: "
+            f"{OLDER_CUDA}cu130 takes one for CUDA"
+        )
+    return (
+        f"the NVIDIA driver does not work with this PyTorch, which was built for CUDA {cuda}: "
+        f"update the driver, or take an older CUDA by {OLDER_CUDA}cu126"
+    )
 
 
 def cpu_threads() -> int:
     """All physical cores, but no more than the scheduler and the cgroup give this process."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = min(psutil.cpu_count(logical=False) or 1, allowed or 1)
+    # Where the cores can't be told from their threads (None on some ARM machines), all of them.
+    threads = min(psutil.cpu_count(logical=False) or allowed or 1, allowed or 1)
     try:
         quota, period = open("/sys/fs/cgroup/cpu.max").read().split()  # noqa: SIM115
         if quota != "max":

@@ -7,12 +7,15 @@ that disagree are refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nanochat.system.cli import UserError
 
 # (at least this many GB, sequences a device, tokens an evaluation); the last row is "less".
 TABLE = ((128, 16, 65_536), (64, 8, 32_768), (32, 4, 16_384), (0, 1, 8_192))
+# Tokens of a micro-batch on a card, where a step has so many: small ones leave most of it idle.
+CARD_TOKENS = 32_768
 SMALLEST_TOTAL = 512  # tokens; a single row of 256 would make a step too noisy to learn from
 
 
@@ -40,6 +43,21 @@ def row_for(memory_gb: int) -> tuple[int, int]:
     return next((batch, tokens) for least, batch, tokens in TABLE if memory_gb >= least)
 
 
+def rows_for_card(max_seq_len: int, total: int | None, fits: Callable[[int], bool]) -> int:
+    """device_batch_size on a card: the table's first row, doubled while the step has tokens for
+    it and a micro-batch is small, then halved until it fits.
+
+    >>> [rows_for_card(256, total, lambda rows: rows <= 64) for total in (None, 32_768, 65_536)]
+    [16, 64, 64]
+    """
+    rows = TABLE[0][1]
+    while total and 2 * rows * max_seq_len <= CARD_TOKENS and total % (2 * rows * max_seq_len) == 0:
+        rows *= 2
+    while rows > 1 and not fits(rows):
+        rows //= 2
+    return rows
+
+
 def batch_sizes(
     memory_gb: int,
     max_seq_len: int,
@@ -48,8 +66,12 @@ def batch_sizes(
     eval_tokens: int | None = None,
     split_tokens: int | None = None,
     inherited_total: int | None = None,
+    fits: Callable[[int], bool] | None = None,
 ) -> BatchSizes:
     """Resolve the batch sizes; explicit values win over inherited ones, those over the table.
+
+    fits: on a card, whether it has the memory for so many sequences at once; memory_gb is the
+    computer's and says nothing about it.
 
     Tokens: total_batch_size, eval_tokens, split_tokens. Raises UserError where two explicit values
     disagree, naming the nearest totals that work.
@@ -58,6 +80,9 @@ def batch_sizes(
     4096
     """
     from_table, table_tokens = row_for(memory_gb)
+    if fits is not None:
+        total = total_batch_size or inherited_total
+        from_table, table_tokens = rows_for_card(max_seq_len, total, fits), TABLE[0][2]
     device = device_batch_size if device_batch_size is not None else from_table
     tokens = device * max_seq_len  # of one micro-batch
     notes: list[str] = []

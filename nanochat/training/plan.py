@@ -7,14 +7,15 @@ that a plan appears at once.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from nanochat.data import dataset, fineweb
 from nanochat.gpt_config import GPTConfig
-from nanochat.system import storage
+from nanochat.system import memory, storage
 from nanochat.system.cli import UserError
-from nanochat.system.log import say
+from nanochat.system.log import counted, say
 from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import runs
@@ -23,6 +24,7 @@ from nanochat.training.stage_config import ITERATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
+CARD_SHARE = 0.9  # of a card's memory that a plan may fill: its context and the desktop take some
 TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
 # On tinyworld smaller is better for so short a time: more updates, and words in pieces that are
 # copied more easily. docs/learning.md has the measurements; depth 4 for a longer time is a guess.
@@ -55,6 +57,8 @@ class PlanConfig:
     data_shards: int | None = None
     data: str | None = None
     memory_gb: int | None = None
+    memory_is_given: bool = False
+    """memory_gb is what the user said and not what was found: it counts on a card as well"""
     device_batch_size: int | None = None
     total_batch_size: int | None = None
     eval_tokens: int | None = None
@@ -68,11 +72,18 @@ class PlanConfig:
     seed: int | None = None
     """of the weights and the order of the data (bench/chatbot.py measures the spread)"""
     fresh: bool = False
-    """start anew beside an unfinished run"""
+    """start another beside an unfinished run"""
     dry_run: bool = False
     """print the plan, write nothing"""
     log_file: Path | None = None
     """append everything that is said to this file, too"""
+
+    def __post_init__(self) -> None:
+        """Refuse a number that could be taken for "derive it"."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and value < 1 and field.name != "seed":
+                raise ValueError(f"{field.name}={value}: it must be 1 or more")
 
 
 def resolve(config: PlanConfig) -> PlanConfig:
@@ -103,11 +114,26 @@ def resolve(config: PlanConfig) -> PlanConfig:
     )
 
 
+def fits_card(model: GPTConfig) -> Callable[[int], bool] | None:
+    """Whether a card has the memory to train so many rows at once; None where there is no card."""
+    card = memory.card()
+    if card is None:
+        return None
+    room = CARD_SHARE * card.memory_bytes
+    return lambda rows: model.training_bytes(rows, "cuda", card.float_bytes) <= room
+
+
 def batch_of(config: PlanConfig) -> BatchSizes:
     """The table's batch; with a time budget the one that learns most, unless the user gave one."""
-    device, total = config.device_batch_size, config.total_batch_size
-    if config.time_budget_s is not None and device is None and total is None:
-        length = config.max_seq_len or 0
+    device, total, length = (
+        config.device_batch_size,
+        config.total_batch_size,
+        config.max_seq_len or 0,
+    )
+    fits = None if config.memory_is_given else fits_card(_model(config))
+    # On a card a step takes as long for the table's first row as for the few tokens that are best
+    # where every token costs time.
+    if config.time_budget_s is not None and device is None and total is None and fits is None:
         tokens = TINYWORLD_TOKENS if config.data == "tinyworld" else TIMED_TOKENS
         device = max(1, min(tokens // length, (config.memory_gb or 0) // 2))
         total = max(1, round(tokens / (device * length))) * device * length
@@ -118,7 +144,12 @@ def batch_of(config: PlanConfig) -> BatchSizes:
         total,
         config.eval_tokens,
         config.split_tokens,
+        fits=fits,
     )
+
+
+def _model(config: PlanConfig) -> GPTConfig:
+    return GPTConfig(config.depth or 0, config.vocab_size or 0, config.max_seq_len or 0)
 
 
 def choose_tag(config: PlanConfig) -> tuple[str, list[str]]:
@@ -140,7 +171,7 @@ def choose_tag(config: PlanConfig) -> tuple[str, list[str]]:
         if not runs.is_trained(tag) and not config.fresh:
             raise UserError(
                 f"{tag} is unfinished: continue it with bash dev/continue_training.sh, "
-                f"or start anew beside it with FRESH=1"
+                f"or start another beside it with FRESH=1"
             )
     raise AssertionError("ten thousand models of one name")
 
@@ -150,10 +181,24 @@ def time_shares(data: str | None) -> dict[str, int]:
     return TINYWORLD_SHARES if data == "tinyworld" else TIME_SHARES
 
 
+def batch_in_words(batch: BatchSizes, max_seq_len: int) -> str:
+    """What one optimiser update reads.
+
+    >>> batch_in_words(BatchSizes(4, 1024, 0, 0), 256)
+    '4 rows x 256 tokens = 1,024 tokens per step'
+    >>> batch_in_words(BatchSizes(1, 512, 0, 0), 256)
+    '1 row x 256 tokens x 2 micro-batches = 512 tokens per step'
+    """
+    parts, rows = batch.grad_accum(max_seq_len), counted(batch.device_batch_size, "row")
+    accumulated = f" x {parts} micro-batches" if parts > 1 else ""
+    return (
+        f"{rows} x {max_seq_len} tokens{accumulated} = {batch.total_batch_size:,} tokens per step"
+    )
+
+
 def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
     """The plan as (name, value) pairs for a person; a program may read them too."""
-    model = GPTConfig(config.depth or 0, config.vocab_size or 0, config.max_seq_len or 0)
-    length, rows = model.max_seq_len, batch.device_batch_size
+    model = _model(config)
     iterations = (config.base_iterations, config.mid_iterations, config.sft_iterations)
     lines = [
         ("data", dataset.in_words(config.data or "", config.data_shards or 0)),
@@ -161,11 +206,7 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
         ("depth", str(model.depth)),
         ("vocab_size", f"{model.vocab_size:,}"),
         ("parameters", f"{model.num_params():,}"),
-        (
-            "batch",
-            f"{rows} rows x {length} tokens x {batch.grad_accum(length)} micro-batches = "
-            f"{batch.total_batch_size:,} tokens a step",
-        ),
+        ("batch", batch_in_words(batch, model.max_seq_len)),
         ("eval_tokens", f"{batch.eval_tokens:,}"),
         ("split_tokens", f"{batch.split_tokens:,}"),
     ]
@@ -175,7 +216,7 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
             lines.append((stage.name, f"as many iterations as fit into {share}"))
         else:
             tokens = n * batch.total_batch_size
-            lines.append((stage.name, f"{n:,} iterations, {tokens:,} tokens"))
+            lines.append((stage.name, f"{counted(n, 'iteration')}, {tokens:,} tokens"))
     if config.time_budget_s is not None:
         minutes = f"{config.time_budget_s / 60:.3g}, the time budget"
     else:
@@ -185,11 +226,19 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
     free_gb = storage.free_bytes(storage.base_dir()) / 1e9
     lines += [
         ("minutes", minutes),
-        ("memory_gb", f"about {model.training_bytes(rows) / 1e9 + 0.5:.1f} of {config.memory_gb}"),
+        ("memory_gb", _memory_in_words(model, batch.device_batch_size, config.memory_gb or 0)),
         ("disk_gb", f"about {_disk_bytes(model, config) / 1e9:.1f}; free: {free_gb:.0f}"),
         ("base_dir", str(storage.base_dir())),
     ]
     return lines
+
+
+def _memory_in_words(model: GPTConfig, rows: int, memory_gb: int) -> str:
+    card = memory.card()
+    if card is not None:
+        needed = model.training_bytes(rows, "cuda", card.float_bytes) / 1e9
+        return f"about {needed + 0.5:.1f} of the {card.memory_bytes / 1e9:.0f} of the card"
+    return f"about {model.training_bytes(rows) / 1e9 + 0.5:.1f} of {memory_gb}"
 
 
 def _step_seconds(model: GPTConfig, tokens: int) -> float:
@@ -288,7 +337,11 @@ def _copy(config: PlanConfig) -> list[str]:
 
 def _learning_rate(config: PlanConfig) -> list[str]:
     """Of the base model; mid and SFT inherit it."""
-    smaller = config.time_budget_s is not None and config.data == "tinyworld"
+    smaller = (
+        config.time_budget_s is not None
+        and config.data == "tinyworld"
+        and (config.memory_is_given or memory.card() is None)
+    )
     return [f"--matrix_lr={TINYWORLD_MATRIX_LR}"] if smaller else []
 
 
