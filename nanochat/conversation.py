@@ -81,6 +81,17 @@ def _joined(first: Message, second: Message) -> str:
     return "\n\n".join(m["content"] for m in (first, second) if m["content"].strip())
 
 
+def text_of(conversation: Conversation) -> str:
+    """What is said in it, a paragraph a turn, without marks and tool calls."""
+    said = []
+    for message in conversation:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = "".join(part["text"] for part in content if part["type"] == "text")
+        said.append(content)
+    return "\n\n".join(said)
+
+
 def _check_content(message: Message) -> None:
     content = message["content"]
     if isinstance(content, str):

@@ -30,7 +30,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Make what is missing, check what is there."""
-    from nanochat.data import dataset, shards
+    from nanochat.data import dataset, shards, task_data
     from nanochat.system import log
 
     log.keep_in(config.log_file)
@@ -40,6 +40,8 @@ def main(config: Config) -> None:
     line.close()
     if config.data == "fineweb":
         fetch_tasks()
+    elif config.data != "tinyworld":
+        task_data.check_folder(Path(config.data))
     source = dataset.open_source(config.data, config.num_shards)
     documents = shards.count_documents(source.train_shards)
     count = dataset.shards_in_words(len(source.train_shards))

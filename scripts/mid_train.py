@@ -20,7 +20,8 @@ def main(config: Config) -> None:
 
     def rows_of(talks, tokenizer, length, position=None):
         read = dataloader.conversation_reader(talks, tokenizer)
-        return dataloader.packed_rows(read, length, dataloader.lanes_for(len(talks)), position)
+        lanes = dataloader.lanes_for(len(talks))
+        return dataloader.packed_rows(read, length, lanes, position, least_tokens=None)
 
     stage.run_on_conversations("mid", config, rows_of)
 

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from nanochat.system import cli
@@ -81,11 +82,12 @@ def main(config: Config) -> None:
         )
     path = storage.base_dir() / "tokenizer" / "tokenizer.json"
     trained.save(path)
-    held_out = "".join(list(shards.read_epoch((source.val_shard,)))[:200])
+    took_s = time.monotonic() - started
+    held_out = "".join(islice(shards.read_epoch((source.val_shard,)), 200))
     ratio = len(held_out.encode()) / max(1, len(trained.encode(held_out)))
     log.say(
         f"{trained.vocab_size:,} tokens from {seen['documents']:,} documents, "
-        f"{seen['characters'] / 1e6:.1f} M characters, in {time.monotonic() - started:.1f} s "
+        f"{seen['characters'] / 1e6:.1f} M characters, in {took_s:.1f} s "
         f"by {trained.trainer}; {ratio:.2f} bytes a token on held-out text"
     )
     log.say(f"saved {path} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})")
@@ -112,7 +114,7 @@ def encode(path: Path, model_tag: str | None) -> None:
         )
     tokenizer = Tokenizer.load(where)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().decode().split("\n")  # a \r stays a part of its line
     except (OSError, UnicodeDecodeError) as error:
         raise cli.UserError(f"--encode={path} can't be read as UTF-8 text ({error})") from None
     if lines[-1] == "":

@@ -128,12 +128,13 @@ def packed_rows(
     max_seq_len: int,
     lanes: int = 1,
     position: Position | None = None,
-    least_tokens: int = 0,
+    least_tokens: int | None = 0,
 ) -> Iterator[Row]:
     """Rows of max_seq_len + 1 ids from documents joined end to end; the last id of a row is the
     first of the next one in its lane, so every token is a target exactly once.
 
-    Raises UserError where a whole epoch does not fill one row, or has fewer than least_tokens.
+    Raises UserError where a whole epoch does not fill one row, or has fewer than least_tokens;
+    None: the little that there is is repeated.
     """
     state = [_Lane() for _ in range(position["rows"]["lanes"] if position else lanes)]
     turn, next_cursor = 0, None
@@ -147,7 +148,7 @@ def packed_rows(
     documents = read(next_cursor)
     if next_cursor is not None:
         next(documents)  # it was used already: `next` names the last document taken
-    least = max(max_seq_len + 1, least_tokens)
+    least = 0 if least_tokens is None else max(max_seq_len + 1, least_tokens)
     taken, tokens_taken, first_epoch = next_cursor, 0, position is None
     while True:
         lane = state[turn]
@@ -156,9 +157,11 @@ def packed_rows(
             if first_epoch and document.cursor[0] > 0:
                 first_epoch = False
                 if tokens_taken < least:
+                    of_a_step = least > max_seq_len + 1
                     raise UserError(
-                        f"the text has {tokens_taken} tokens, and {least} are needed for one step: "
-                        "add text, or set a smaller TOTAL_BATCH_SIZE or MAX_SEQ_LEN"
+                        f"the text has {tokens_taken} tokens, and {least} are needed for one "
+                        f"{'step' if of_a_step else 'row'}: add text, or set a smaller "
+                        f"{'TOTAL_BATCH_SIZE' if of_a_step else 'MAX_SEQ_LEN'}"
                     )
             taken = document.cursor
             tokens_taken += len(document.ids)

@@ -7,22 +7,22 @@ says where its shards are.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat.conversation import Conversation, check
-from nanochat.data import fineweb, imported, tinyworld
+from nanochat.conversation import Conversation
+from nanochat.data import fineweb, imported, jsonl, tinyworld
 from nanochat.data.shards import (
     Arrived,
     open_shard,
-    read_bytes,
     read_epoch,
     shard_path,
     shards_in,
     write_shard,
 )
+from nanochat.data.text_files import Tell
 from nanochat.system import storage
 from nanochat.system.cli import Failure, UserError
 from nanochat.system.log import say
@@ -78,11 +78,23 @@ def default_vocab_size(data: str) -> int:
         return 4_096
     if data == "fineweb":
         return 65_536
-    if _is_laid_out(Path(data)):  # zstd brings English text to about a third
+    if _is_laid_out(_folder(data)):  # zstd brings English text to about a third
         size = 3 * sum(path.stat().st_size for path in shards_in(Path(data) / "pretrain"))
     else:
         size = imported.scan(Path(data)).text_bytes
     return next((vocab for limit, vocab in NEW_VOCAB_SIZES if size < limit), 65_536)
+
+
+def _folder(data: str) -> Path:
+    """The folder that `data` names. Raises UserError for a name that no plan can hold."""
+    try:
+        data.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{os.fsencode(data)!r} is no UTF-8, as the name of the folder must be (its files' "
+            "names need not): rename it"
+        ) from None
+    return Path(data)
 
 
 def _is_laid_out(folder: Path) -> bool:
@@ -105,7 +117,7 @@ def in_words(data: str, num_shards: int) -> str:
     if data == "fineweb":
         there = len([p for p in fineweb.train_shards(num_shards) if p.exists()])
         return f"fineweb, {num_shards} shards of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
-    if not _is_laid_out(Path(data)):
+    if not _is_laid_out(_folder(data)):
         return f"{data}, {imported.scan(Path(data)).in_words()}"
     source = open_source(data, num_shards)
     return (
@@ -123,15 +135,18 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
         yield from _make_tinyworld(num_shards)
     elif data == "fineweb":
         yield from fineweb.prepare(num_shards)
-    elif Path(data).is_dir() and not _is_laid_out(Path(data)):
+    elif _folder(data).is_dir() and not _is_laid_out(_folder(data)):
         for number, text in enumerate(imported.bring_in(Path(data))):
             yield min(number, 99), 100, text
     else:
         source = open_source(data, num_shards)
-        shards = (source.val_shard, *source.train_shards)
-        for number, path in enumerate(shards):
-            open_shard(path)
-            yield number + 1, len(shards), path.name
+        files = (source.val_shard, *source.train_shards, *source.conversation_files)
+        for number, path in enumerate(files):
+            if path in source.conversation_files:
+                read_conversations(path, say)
+            else:
+                open_shard(path)
+            yield number + 1, len(files), path.name
 
 
 def _make_tinyworld(num_shards: int) -> Iterator[tuple[int, int, str]]:
@@ -173,7 +188,7 @@ def open_source(data: str, num_shards: int | None = None) -> Source:
         return _open_fineweb(num_shards)
     if data == "tinyworld":
         return _open_ours(data, storage.base_dir() / "base_data" / data, "-n 4", num_shards)
-    folder = Path(data)
+    folder = _folder(data)
     if not folder.is_dir():
         raise UserError(f"--data={data} is no folder; give tinyworld, fineweb or a folder")
     if not _is_laid_out(folder):
@@ -206,20 +221,15 @@ def _open_fineweb(num_shards: int | None) -> Source:
     return source if num_shards else Source("fineweb", source.shards_there(), source.val_shard)
 
 
-def read_conversations(path: Path) -> list[Conversation]:
-    """Conversations of a .jsonl or .jsonl.gz file: a list of messages, or {"messages": [...]}.
+def read_conversations(path: Path, tell: Tell = lambda line: None) -> list[Conversation]:
+    """Conversations of a .jsonl or .jsonl.gz file; see jsonl.py for their shapes.
 
-    Raises UserError that names file and line of one that is not well formed.
+    Raises UserError that names file and line where it is mostly something else.
     """
-    lines = read_bytes(path).split(b"\n")
-    conversations: list[Conversation] = []
-    number = 0
-    try:
-        for number, line in enumerate(lines, 1):  # noqa: B007 (named in the message below)
-            if line.strip():
-                found = json.loads(line.decode("utf-8"))
-                talk = found.get("messages") if isinstance(found, dict) else found
-                conversations.append(check(talk))
-    except (ValueError, UserError) as error:
-        raise UserError(f"{path} line {number}: {error}") from None
-    return conversations
+    found = list(jsonl.read(path, tell))
+    talks = [item for item in found if not isinstance(item, str)]
+    if len(talks) < len(found):
+        if not talks:
+            raise UserError(f"{path} has documents, and not one conversation: remove it")
+        tell(f"{path}: {len(found) - len(talks):,} documents among the conversations left out")
+    return talks

@@ -1,22 +1,24 @@
 """A folder of one's own, of whatever is in it, made into shards and a file of conversations.
 
 .txt and .md are documents; .parquet has them in a `text` column; a line of a .jsonl is a document
-(an object with `text`) or a conversation (a list of messages, or an object with `messages`).
-Folders in folders are read, hidden ones are not.
+or a conversation (jsonl.py). Folders in folders are read; hidden ones and our own are not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat.conversation import Conversation, check
-from nanochat.data.shards import read_bytes, read_epoch, shard_path, write_shard
+from nanochat.conversation import Conversation, text_of
+from nanochat.data import jsonl
+from nanochat.data.shards import read_epoch, shard_path, write_shard
+from nanochat.data.text_files import read_text
 from nanochat.system import storage
 from nanochat.system.cli import UserError
 from nanochat.system.log import say
@@ -57,9 +59,18 @@ def scan(folder: Path) -> Found:
     """Look through a folder. Raises UserError where nothing in it can be read."""
     files, others, size = [], 0, 0.0
     digest = hashlib.sha256()
+    ours = storage.base_dir().resolve()
+    if ours == folder.resolve():
+        raise UserError(
+            f"{folder} is the folder of both the data and what is made of them: "
+            "set NANOCHAT_BASE_DIR to another one"
+        )
+    has_ours = ours.is_relative_to(folder.resolve())
     for path in sorted(folder.rglob("*")):
         within = path.relative_to(folder)
         if any(part.startswith(".") for part in within.parts) or not path.is_file():
+            continue
+        if has_ours and path.resolve().is_relative_to(ours):
             continue
         if not path.name.lower().endswith(KINDS):
             others += 1
@@ -68,7 +79,7 @@ def scan(folder: Path) -> Found:
         files.append(path)
         # Compressed English text is about a third of what it was.
         size += status.st_size * (3 if path.suffix.lower() in (".gz", ".parquet") else 1)
-        digest.update(f"{within}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        digest.update(os.fsencode(f"{within}\0{status.st_size}\0{status.st_mtime_ns}\0"))
     if not files:
         raise UserError(
             f"{folder} has nothing that can be read ({others} other files): "
@@ -80,7 +91,7 @@ def scan(folder: Path) -> Found:
 def place(folder: Path) -> Path:
     """Where the import of a folder is kept."""
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name)[:40] or "text"
-    mark = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
     return storage.base_dir() / "base_data" / "imported" / f"{name}-{mark}"
 
 
@@ -96,48 +107,65 @@ def bring_in(folder: Path) -> Iterator[str]:
             return
         say(f"{folder} has changed since it was read last: reading it anew")
     with storage.new_folder(target) as beside:
-        train, held_out, counts = _Shards(beside), [], [0, 0]
+        parts, counts = _Parts(beside), [0, 0]
         with open(beside / CONVERSATIONS, "w", encoding="utf-8") as talks:
             for item, path in _items(found.files):
                 if isinstance(item, str):
                     counts[0] += 1
-                    is_held_out = zlib.crc32(item.encode()) % HELD_OUT_EVERY == 0
-                    (held_out if is_held_out else train).append(item)
+                    parts.append(item)
                 else:
                     counts[1] += 1
                     talks.write(json.dumps(item, ensure_ascii=False) + "\n")
                 if sum(counts) % SHOWN_EVERY == 0:
                     yield f"{counts[0]:,} documents, {counts[1]:,} conversations | {path.name}"
-        if not held_out and train.pending:
-            held_out.append(train.pending.pop())
-        train.flush()
-        if not train.count or not held_out:
+        if counts[0] < 2 and counts[1]:
+            say(
+                f"{folder} has conversations and no documents: their text is read as documents, too"
+            )
+            for talk in jsonl.read(beside / CONVERSATIONS):
+                for piece in pieces(talk if isinstance(talk, str) else text_of(talk)):
+                    parts.append(piece)
+        if not parts.close():
             raise UserError(
                 f"{folder} has {counts[0]} documents, and at least 2 are needed (one is held out): "
                 "add text, or leave NANOCHAT_DATA out for tinyworld"
             )
-        write_shard(beside / VALIDATION, held_out)
         if not counts[1]:
             (beside / CONVERSATIONS).unlink()
         notes = {"folder": str(folder), "fingerprint": found.fingerprint, "documents": counts[0]}
         storage.write_json(beside / NOTES, notes | {"conversations": counts[1]})
 
 
-class _Shards:
-    """Collects documents and writes a shard whenever there is enough for one."""
+class _Parts:
+    """Holds some documents out; of the others writes a shard whenever there is enough for one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count, self.pending, self.characters = folder, 0, [], 0
+        self.held_out: list[str] = []
 
     def append(self, document: str) -> None:
         """Add a document."""
+        if zlib.crc32(document.encode()) % HELD_OUT_EVERY == 0:
+            self.held_out.append(document)
+            return
         self.pending.append(document)
         self.characters += len(document)
         if self.characters > SHARD_CHARACTERS:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Write what is pending."""
+    def close(self) -> bool:
+        """Write the rest; False where there are too few documents for both parts."""
+        if not self.held_out and self.pending:
+            self.held_out.append(self.pending.pop())
+        if not self.count and not self.pending and len(self.held_out) > 1:
+            self.pending.append(self.held_out.pop())
+        self._flush()
+        if not self.count or not self.held_out:
+            return False
+        write_shard(self.folder / VALIDATION, self.held_out)
+        return True
+
+    def _flush(self) -> None:
         if self.pending:
             write_shard(shard_path(self.folder, self.count), self.pending)
             self.count, self.pending, self.characters = self.count + 1, [], 0
@@ -149,9 +177,9 @@ def _items(files: tuple[Path, ...]) -> Iterator[tuple[str | Conversation, Path]]
         if name.endswith(".parquet"):
             items: Iterator[Any] = read_epoch((path,))
         elif name.endswith((".jsonl", ".jsonl.gz")):
-            items = _lines(path)
+            items = jsonl.read(path)
         else:
-            items = iter((_text(path),))
+            items = iter((read_text(path),))
         for item in items:
             if not isinstance(item, str):
                 yield item, path
@@ -176,39 +204,3 @@ def pieces(text: str) -> Iterator[str]:
         yield text[start:end]
         start = end
     yield text[start:]
-
-
-def _text(path: Path) -> str:
-    """The text of a file: UTF-8, else Latin-1 in its Windows form, which is said."""
-    raw = read_bytes(path)
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        try:
-            text = raw.decode("cp1252")
-        except UnicodeDecodeError:
-            text = "\0"
-        if any(c < " " and c not in "\t\n\r\f" for c in text):
-            raise UserError(
-                f"{path} is no text ({error.reason} at byte {error.start}): "
-                "remove it from the folder, or give it its right name"
-            ) from None
-        say(f"{path} is not UTF-8: read as Latin-1")
-        return text
-
-
-def _lines(path: Path) -> Iterator[str | Conversation]:
-    """Documents and conversations of a .jsonl. Raises UserError that names the line."""
-    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            if isinstance(found, dict) and isinstance(found.get("text"), str):
-                yield found["text"]
-            elif isinstance(found, list) or (isinstance(found, dict) and "messages" in found):
-                yield check(found["messages"] if isinstance(found, dict) else found)
-            else:
-                raise UserError("no `text`, no `messages` and no list of messages in it")
-        except (ValueError, RecursionError, UserError) as error:
-            raise UserError(f"{path} line {number}: {error}") from None

@@ -22,6 +22,7 @@ SPELLING_ROWS = 10_000
 HELD_OUT_EVERY = 50  # every 50th conversation is for evaluation only
 SMALL_STAGE_TOKENS = 20_000_000
 CHARACTERS_A_TOKEN = 5  # at most, on average: for how long a mixture is enough
+LEAST_TOKENS = 65_536  # of both parts, however short a stage: an evaluation reads as many
 MOST_REPEATS = 4  # of a small task in a long stage: more would be learned by heart
 # Shares of the characters that are not tinyworld's. Talk comes first, since it is what a chat is
 # for; choices get little: their answers are one token, and too many make a model answer "B".
@@ -55,11 +56,19 @@ def conversations_of(
     if tokens is None or tokens < SMALL_STAGE_TOKENS:
         world: list[Conversation] = list(tinyworld.conversations(TINYWORLD_CONVERSATIONS))
         parts.append(Part(world, sum(part.share for part in parts), math.inf))
-    most = CHARACTERS_A_TOKEN * (SMALL_STAGE_TOKENS if tokens is None else tokens)
+    planned = SMALL_STAGE_TOKENS if tokens is None else tokens
     halves = [split(part.conversations) for part in parts]
     train = [part._replace(conversations=half[0]) for part, half in zip(parts, halves, strict=True)]
-    held = [part._replace(conversations=half[1]) for part, half in zip(parts, halves, strict=True)]
-    return interleave(train, most), interleave(held, most // HELD_OUT_EVERY + 1)
+    held = [
+        part._replace(conversations=half[1])
+        for part, half in zip(parts, halves, strict=True)
+        if half[1]
+    ]
+    most, most_held = (
+        CHARACTERS_A_TOKEN * max(LEAST_TOKENS, count)
+        for count in (planned, planned // HELD_OUT_EVERY)
+    )
+    return interleave(train, most), interleave(held, most_held) or only_tinyworld()[1]
 
 
 def only_tinyworld() -> tuple[Sequence[Conversation], list[Conversation]]:
@@ -91,7 +100,13 @@ def _is_sound(row: dict[str, Any]) -> bool:
 
 
 def split(conversations: list[Conversation]) -> tuple[list[Conversation], list[Conversation]]:
-    """(training, held out)."""
+    """(training, held out); a single one is for training.
+
+    >>> split([[], []]), split([[]])
+    (([[]], [[]]), ([[]], []))
+    """
+    if len(conversations) < 2:
+        return conversations, []
     train = [c for i, c in enumerate(conversations) if i % HELD_OUT_EVERY]
     return train, conversations[::HELD_OUT_EVERY]
 

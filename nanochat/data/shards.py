@@ -6,12 +6,11 @@ a position in the stream a thing that can be saved.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanochat.data.text_files import NotText, read_text, to_text
 from nanochat.system import storage
 from nanochat.system.cli import UserError
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 ROW_GROUP = 1024
-UNREADABLE = (OSError, EOFError, zlib.error)  # the latter two: a damaged .gz
 
 Cursor = list[int]  # [epoch, shard, row] of a text, [epoch, index] of a conversation
 Arrived = Callable[[Path], bool]
@@ -120,10 +118,24 @@ def read_texts(
                 if row + rows > first_row:
                     column = _texts_of_group(shards[number], shard, group)
                     for i in range(max(0, first_row - row), rows):
-                        yield [epoch, number, row + i], column[i].as_py() or ""
+                        yield [epoch, number, row + i], _text(column[i], shards[number], row + i)
                 row += rows
             first_row = 0
         epoch, first_shard = epoch + 1, 0
+
+
+def _text(value: pa.Scalar, path: Path, row: int) -> str:
+    """A row's text, without NULs, which nobody means; not every writer keeps to UTF-8."""
+    try:
+        text = value.as_py() or ""
+        return text.replace("\0", "") if "\0" in text else text
+    except UnicodeDecodeError:
+        try:
+            return to_text(value.as_buffer().to_pybytes())[0]
+        except NotText as error:
+            raise UserError(
+                f"{path} row {row + 1} is no text ({error}): mend or remove it"
+            ) from None
 
 
 def read_epoch(shards: tuple[Path, ...]) -> Iterator[str]:
@@ -146,17 +158,4 @@ def read_file(path: Path) -> Iterator[str]:
         return
     if path.suffix not in (".txt", ".gz", ".md"):
         raise UserError(f"{path}: the text must be in a .txt, .md, .txt.gz or .parquet file")
-    try:
-        yield read_bytes(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at {error.start})") from None
-
-
-def read_bytes(path: Path) -> bytes:
-    """What is in a file, unpacked where it is a .gz. Raises UserError that names it."""
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-            return file.read()
-    except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} can't be read ({reason})") from None
+    yield read_text(path)

@@ -15,7 +15,8 @@ from typing import Any
 
 from nanochat.data import hub
 from nanochat.data.dataset import Source
-from nanochat.data.shards import read_bytes, read_epoch
+from nanochat.data.shards import read_epoch
+from nanochat.data.text_files import read_bytes
 from nanochat.system import storage
 from nanochat.system.cli import Failure, UserError
 from nanochat.system.log import say
@@ -73,6 +74,12 @@ def rows(task: str, split: str, data: str) -> list[Row] | None:
             f"{task} ({split}) of {data}: row {len(shaped) + 1} is not of its shape ({error!r})"
         ) from None
     return shaped
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError for a file of a task that can't be read, before hours are spent."""
+    for task, split in FOLDER_FILES:
+        rows(task, split, str(folder))
 
 
 def words(source: Source) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nanochat.data.shards import UNREADABLE
+from nanochat.data.text_files import UNREADABLE
 from nanochat.system import storage
 from nanochat.system.cli import UserError
 

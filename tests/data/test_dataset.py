@@ -184,7 +184,7 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert open_source(str(tmp_path), 99).train_shards == source.train_shards
     for number in (0, -1):
         assert refusal(open_source, str(tmp_path), number).startswith(f"data_shards={number}")
-    assert [done for done, _, _ in prepare(str(tmp_path), 5)] == [1, 2, 3]
+    assert [done for done, _, _ in prepare(str(tmp_path), 5)] == [1, 2, 3, 4]
 
 
 def test_preparing_a_folder_names_a_damaged_shard(tmp_path: Path) -> None:
@@ -273,8 +273,8 @@ def test_read_file_of_real_text(shared_data: Path) -> None:
 
 
 UNREADABLE = {
-    "latin.txt": ("Käse".encode("latin-1"), "is not UTF-8 text (invalid continuation byte at 1)"),
-    "latin.txt.gz": (gzip.compress("Käse".encode("latin-1")), "is not UTF-8 text"),
+    "binary.txt": (b"K\xe4se\1", "is no text (invalid continuation byte at byte 1): remove it"),
+    "binary.txt.gz": (gzip.compress(b"K\xe4se\1"), "is no text"),
     "cut.txt.gz": (gzip.compress(b"text" * 1000)[:-12], "can't be read"),
     "broken.txt.gz": (gzip.compress(b"text")[:12] + b"\xff" * 20, "can't be read"),
     "plain.gz": (b"no gzip at all", "can't be read"),

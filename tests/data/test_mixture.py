@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nanochat.data import mixture, task_data, tinyworld
+from nanochat.data.dataloader import conversation_reader, packed_rows, whole_rows
 from nanochat.data.dataset import Source, open_source
 from nanochat.data.mixture import Part
+from nanochat.tokenizer import Tokenizer
 
 NONE = Path("none.parquet")
 
@@ -193,9 +195,31 @@ def test_what_is_held_out_is_never_trained_on(shared_data: Path) -> None:
     assert len(found & trained) < len(found) / 20  # a few questions stand in a source twice
 
 
-def test_a_smoke_test_makes_no_long_list(shared_data: Path) -> None:
-    train, _ = mixture.conversations_of(open_source(str(shared_data)), "sft", 51_200)
-    assert sum(len(str(m["content"])) for talk in train for m in talk) < 6 * 51_200
+def test_a_smoke_test_has_enough_and_no_long_list(shared_data: Path, tokenizer: Tokenizer) -> None:
+    """One small update: enough for rows of it, and for an evaluation of many."""
+    train, held_out = mixture.conversations_of(open_source(str(shared_data)), "sft", 256)
+    assert sum(len(str(m["content"])) for talk in train for m in talk) < 6 * mixture.LEAST_TOKENS
+    for talks in (train, held_out):
+        packed = packed_rows(conversation_reader(talks, tokenizer), 256)
+        whole = whole_rows(conversation_reader(talks, tokenizer, 257), 256)
+        for rows in (packed, whole):
+            assert [next(rows).position["epoch"] for _ in range(64)] == [0] * 64
+
+
+@pytest.mark.parametrize("tokens", [1, None, 20_000_000])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_conversations_of_ones_own(
+    world: list, tmp_path: Path, count: int, tokens: int | None
+) -> None:
+    own = talks_of("m", [30, 20][:count])
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, own)))
+    source = Source(str(tmp_path), (), NONE, (tmp_path / "mine.jsonl",))
+    train, held_out = mixture.conversations_of(source, "mid", tokens)
+    found = [talk for talk in own if talk in [train[i] for i in range(len(train))]]
+    assert found == own[-1:], "the only one is learned from, of two one is held out"
+    assert len(held_out) > 0
+    if count == 2:
+        assert own[0] in held_out
 
 
 def test_a_public_row_that_is_no_conversation_is_left_out(world: list, base_dir: Path) -> None:

@@ -1,0 +1,123 @@
+"""Lines of a .jsonl: documents and conversations, in the shapes in which people keep them.
+
+A document is an object with `text`. A conversation is a list of {role, content}, or an object with
+such a list as `messages` or `conversations`; ShareGPT's {from, value} and Alpaca's `instruction`,
+`input`, `output` are conversations, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nanochat.conversation import Conversation, check
+from nanochat.data.text_files import Tell, read_text
+from nanochat.system.cli import UserError
+from nanochat.system.log import say
+
+SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}
+SHAREGPT = "ShareGPT's `from` and `value`"
+ALPACA = "Alpaca's `instruction`, `input` and `output`"
+# In a string of JSON's: a NUL, or a surrogate, which is no character where it stands alone.
+NO_CHARACTER = re.compile(r"\\u(0000|[dD][89a-fA-F])")
+
+
+def read(path: Path, tell: Tell = say) -> Iterator[str | Conversation]:
+    """The documents and conversations of a .jsonl or .jsonl.gz, in order.
+
+    A bad line among good ones is passed over, and so is a conversation without an answer; one line
+    tells of it. Raises UserError that names the first bad line where they are not the fewer.
+    """
+    found, shapes = Counter(good=0, bad=0, unanswered=0, cleaned=0), Counter[str]()
+    first_bad = ""
+    for number, line in enumerate(read_text(path, tell).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if NO_CHARACTER.search(line):
+                value, before = _cleaned(value), value
+                found["cleaned"] += value != before
+            item, shape = _item(value)
+        except (ValueError, RecursionError, UserError) as error:
+            first_bad = first_bad or f"line {number}: {error}"
+            found["bad"] += 1
+            continue
+        if not isinstance(item, str) and not any(turn["role"] == "assistant" for turn in item):
+            found["unanswered"] += 1
+            continue
+        found["good"] += 1
+        shapes[shape] += 1
+        yield item
+    if found["bad"] and found["bad"] >= found["good"] + found["unanswered"]:
+        others = f" (and {found['bad'] - 1} more)" if found["bad"] > 1 else ""
+        raise UserError(f"{path} {first_bad}{others}")
+    if found["unanswered"] and not found["good"]:
+        raise UserError(
+            f"{path}: none of its {found['unanswered']} conversations has an answer of the "
+            "assistant's, so there is nothing to learn: add answers, or remove the file"
+        )
+    told = [f"{count:,} conversations from {shape}" for shape, count in shapes.items() if shape]
+    if found["bad"]:
+        told.append(f"{found['bad']:,} bad lines passed over, first {first_bad}")
+    if found["unanswered"]:
+        told.append(f"{found['unanswered']:,} conversations without an answer left out")
+    if found["cleaned"]:
+        told.append(f"{found['cleaned']:,} lines had half characters (replaced) or NULs (left out)")
+    if told:
+        tell(f"{path}: {'; '.join(told)}")
+
+
+def _item(found: Any) -> tuple[str | Conversation, str]:
+    """(document or conversation, its shape where it is not ours). Raises UserError."""
+    if isinstance(found, list):
+        return _conversation(found)
+    if isinstance(found, dict):
+        if isinstance(found.get("text"), str):
+            return found["text"], ""
+        for key in ("messages", "conversations"):
+            if found.get(key) is not None:
+                system = found.get("system")
+                shape = "`conversations`" if key == "conversations" else ""
+                return _conversation(found[key], shape, system if isinstance(system, str) else "")
+        question, answer = found.get("instruction"), found.get("output")
+        if isinstance(question, str) and isinstance(answer, str):
+            if isinstance(found.get("input"), str) and found["input"].strip():
+                question = f"{question}\n\n{found['input']}"
+            asked = {"role": "user", "content": question}
+            return check([asked, {"role": "assistant", "content": answer}]), ALPACA
+    raise UserError(
+        "no `text`, no list of messages (or `messages`, `conversations`), "
+        "and no `instruction` with `output` in it"
+    )
+
+
+def _conversation(messages: Any, shape: str = "", system: str = "") -> tuple[Conversation, str]:
+    """(conversation, its shape): of {role, content}, or of {from, value}."""
+    if isinstance(messages, list):
+        named = [m for m in messages if isinstance(m, dict) and {"from", "value"} <= m.keys()]
+        if named and len(named) == len(messages):
+            shape = SHAREGPT
+            messages = [
+                {"role": SPEAKERS.get(str(m["from"]), m["from"]), "content": m["value"]}
+                for m in named
+            ]
+        if system.strip():
+            messages = [{"role": "system", "content": system}, *messages]
+    return check(messages), shape
+
+
+def _cleaned(value: Any) -> Any:
+    """JSON without what is no character: a lone half of one is marked, a NUL is left out."""
+    if isinstance(value, str):
+        whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return whole.replace("\0", "")
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _cleaned(item) for key, item in value.items()}
+    return value
