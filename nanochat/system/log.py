@@ -8,30 +8,37 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.cli import UserError, by_driver
 
 FILE_SECONDS = 5.0  # in a file: a line every 5 s or 1 % of the steps, whichever is rarer
+# What moves a terminal's cursor or colors it, if a model or a file's name has it; and halves of
+# characters, which can't be written.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Appended:
     """A file that grows; what a full disk does not take waits, and is written with what follows."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open as long as we run)
         self._waiting = b""
 
     def write(self, line: str) -> None:
         """Append a line, and what waits before it."""
-        self._waiting += (line + "\n").encode()
+        self._waiting += (line + "\n").encode("utf-8", "replace")
         with contextlib.suppress(OSError):
             while self._waiting:
                 self._waiting = self._waiting[self._file.write(self._waiting) :]
@@ -44,6 +51,8 @@ class Appended:
 
 
 _log_file: Appended | None = None
+_lock = threading.RLock()  # reentrant: a signal's handler may have something to say
+_open_line: StepLine | None = None  # the terminal's last line, where it has no newline yet
 
 
 def keep_in(path: Path | None) -> None:
@@ -55,18 +64,47 @@ def keep_in(path: Path | None) -> None:
 
 
 def say(line: str = "") -> None:
-    """One line to standard output and to the log file."""
-    _print(line + "\n")
-    if _log_file is not None:
-        _log_file.write(line)
+    """One line to standard output and to the log file, from any thread."""
+    line = visible(line)
+    with _lock:
+        close_line()
+        _print(line + "\n")
+        if _log_file is not None:
+            _log_file.write(line)
+
+
+def say_once(line: str) -> None:
+    """As `say`, but nothing where another stage of the same driver has said it."""
+    if by_driver() and _log_file is not None:
+        with contextlib.suppress(OSError):
+            said = _log_file.path.read_text(encoding="utf-8", errors="replace")
+            if visible(line) in said.split("\n"):
+                return
+    say(line)
+
+
+def visible(text: str) -> str:
+    """The text with a mark in the place of what a terminal would take for a command.
+
+    >>> visible("\\x1b[2J red\\n")
+    '\ufffd[2J red\\n'
+    """
+    return CONTROL.sub("\ufffd", text)
+
+
+def close_line() -> None:
+    """Let the step line that is open stand, whichever it is."""
+    with _lock:
+        if _open_line is not None:
+            _open_line.close()
 
 
 def _print(text: str) -> None:
-    """To standard output; a full disk under a redirected one is no reason to stop training."""
+    """To standard output; a full disk or a closed terminal is no reason to stop training."""
     try:
         print(text, end="", flush=True)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
             raise
 
 
@@ -84,22 +122,34 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def counted(n: int, what: str) -> str:
+    """A number of things for a person.
+
+    >>> counted(1, "row"), counted(4_096, "row")
+    ('1 row', '4,096 rows')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 class StepLine:
     """A line of progress: overwrites itself on a terminal, is written now and then to a file."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.terminal = sys.stdout.isatty()
-        self._open = False  # the terminal's last line is ours and has no newline yet
         self._written_at = time.monotonic()
         self._written_step = 0
 
     def show(self, step: int, text: str) -> None:
         """Show the line of this step."""
+        global _open_line
         if self.terminal:
             width = shutil.get_terminal_size().columns - 1
-            _print(f"\r{text[:width]}\x1b[K")
-            self._open = True
+            with _lock:
+                if _open_line is not self:
+                    close_line()
+                _print(f"\r{visible(text)[:width]}\x1b[K")
+                _open_line = self
         now = time.monotonic()
         rare_enough = now - self._written_at >= FILE_SECONDS and (
             step - self._written_step >= self.total / 100
@@ -112,10 +162,12 @@ class StepLine:
                 say(text)
 
     def close(self) -> None:
-        """Let the last line stand; call before saying anything else."""
-        if self._open:
-            _print("\n")
-            self._open = False
+        """Let the last line stand; `say` does it by itself."""
+        global _open_line
+        with _lock:
+            if _open_line is self:
+                _open_line = None
+                _print("\n")
 
 
 class Metrics:
@@ -160,15 +212,20 @@ class Metrics:
             self._wandb.finish()
 
 
+def check_wandb(run: str | None) -> None:
+    """Raise UserError where a Weights & Biases run is asked for and wandb is not installed."""
+    if run and importlib.util.find_spec("wandb") is None:
+        raise UserError(
+            f"WANDB_RUN={run}, but wandb is not installed: run .venv/bin/python -m pip install "
+            "wandb, or leave WANDB_RUN out"
+        )
+
+
 def _open_wandb(run: str, name: str) -> Any:
     """A Weights & Biases run that mirrors the file; kept on disk where there is no account."""
-    try:
-        import wandb  # pyrefly: ignore (an extra of the user's choice)
-    except ImportError:
-        raise UserError(
-            f"WANDB_RUN={run}, but wandb is not installed: .venv/bin/pip install wandb, "
-            "or leave WANDB_RUN out"
-        ) from None
+    check_wandb(run)
+    import wandb  # pyrefly: ignore (an extra of the user's choice)
+
     mode = "online" if wandb.api.api_key else "offline"
     return wandb.init(
         project="nanochat", name=f"{run}_{name}", dir=str(storage.base_dir()), mode=mode
