@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nanochat import tokenizer as tok
 from nanochat.system.cli import UserError
 from nanochat.tokenizer import SPECIAL_TOKENS, Tokenizer
+from scripts.tokenizer import encode
 
 ROOT = Path(__file__).parents[1]
 TRAINERS = [
@@ -43,7 +44,7 @@ def theirs(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 # ---- any text
 
 
-@pytest.mark.parametrize("blank", [" ", "\t", "\u00a0"])
+@pytest.mark.parametrize("blank", [" ", "\u00a0"])
 def test_a_run_of_blanks_of_any_length(tokenizer: Tokenizer, blank: str) -> None:
     """tiktoken's split pattern gives up (a panic) at a million and a few."""
     text = f"one{blank * 1_000_012}two"
@@ -59,6 +60,19 @@ def test_only_longer_runs_are_cut(text: str, monkeypatch: pytest.MonkeyPatch) ->
     assert "".join(parts) == text
     assert all(0 < len(run) <= 4 for part in parts for run in re.findall(r"[^\S\r\n]+", part))
     assert len(parts) == 1 + sum((len(r) - 1) // 4 for r in re.findall(r"[^\S\r\n]+", text))
+
+
+def test_encode_prints_a_line_a_line(
+    tokenizer: Tokenizer, tmp_path: Path, base_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines end at \\n alone, and what else is in them is in the ids."""
+    tokenizer.save(base_dir / "tokenizer" / "tokenizer.json")
+    lines = ["one", "a lone \r within", "windows\r", "", "\u2028"]
+    (tmp_path / "x.txt").write_bytes("".join(line + "\n" for line in lines).encode())
+    encode(tmp_path / "x.txt", None)
+    printed = capsys.readouterr().out.split("\n")
+    assert printed.pop() == ""
+    assert [tokenizer.decode(map(int, ids.split())) for ids in printed] == lines
 
 
 # ---- against the `tokenizers` library

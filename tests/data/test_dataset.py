@@ -153,6 +153,19 @@ def test_a_null_text_is_an_empty_one(tmp_path: Path) -> None:
     assert list(read_epoch((path,))) == ["a", "", "b"]
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_text_that_is_not_utf_8_or_has_nuls_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    """Parquet promises UTF-8; some writers do not keep it."""
+    raw = pa.array([b"caf\xe9", b"a\0b", "über".encode()], pa.binary())
+    if kind == pa.large_string():
+        raw = raw.cast(pa.large_binary())
+    path = tmp_path / "shard_00000.parquet"
+    pq.write_table(pa.table({"text": raw.view(kind)}), path)
+    assert list(read_epoch((path,))) == ["café", "ab", "über"]
+    pq.write_table(pa.table({"text": pa.array([b"\xff\1"], pa.binary()).view(pa.string())}), path)
+    assert refusal(read_epoch, (path,)).startswith(f"{path} row 1 is no text (invalid start byte")
+
+
 # ---- sources
 
 
@@ -187,12 +200,22 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert [done for done, _, _ in prepare(str(tmp_path), 5)] == [1, 2, 3, 4]
 
 
-def test_preparing_a_folder_names_a_damaged_shard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["pretrain/shard_00001.parquet", "conversations/mine.jsonl"])
+def test_preparing_a_folder_names_what_is_damaged(tmp_path: Path, name: str) -> None:
+    """Here, and not when midtraining begins."""
     for i in range(3):
         write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", [f"text {i}"])
-    broken = tmp_path / "pretrain" / "shard_00001.parquet"
+    (tmp_path / "conversations").mkdir()
+    (tmp_path / "conversations" / "mine.jsonl").write_text(json.dumps(TALK))
+    broken = tmp_path / name
     broken.write_bytes(broken.read_bytes()[:-9])
-    assert refusal(prepare, str(tmp_path), 2).startswith(f"{broken} is damaged")
+    assert refusal(prepare, str(tmp_path), 2).startswith(f"{broken} ")
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    """No plan and no state.json could hold it."""
+    for call in (open_source, prepare):
+        assert "is no UTF-8" in refusal(call, f"{tmp_path}/caf\udce9", 2)
 
 
 def test_the_shared_folder_is_a_source(shared_data: Path) -> None:
@@ -310,6 +333,16 @@ def test_read_conversations(tmp_path: Path) -> None:
         one, other = read_conversations(tmp_path / name)
         assert one == TALK
         assert other == [{"role": "user", "content": "Be brief.\n\nWhy?"}, TALK[1]]
+
+
+def test_documents_among_conversations_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, [{"text": "a"}, TALK, {"text": "b"}])))
+    assert read_conversations(path, told.append) == [TALK]
+    assert told == [f"{path}: 2 documents among the conversations left out"]
+    path.write_text(json.dumps({"text": "a"}))
+    assert refusal(read_conversations, path).startswith(f"{path} has documents, and not one conv")
 
 
 def test_the_shared_conversations_can_be_read(shared_data: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,60 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_lost(
     assert "\n" not in str(caught.value)
     assert texts_of(dataset.open_source(str(notes))) == before
     assert [p.name for p in imported.place(notes).parent.iterdir()] == [imported.place(notes).name]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_a_file_of_windows_is_read(notes: Path, encoding: str) -> None:
+    (notes / "win.txt").write_bytes("Hello from Windows.".encode(encoding))
+    assert "Hello from Windows." in texts_of(taken(notes))
+
+
+def test_a_file_whose_name_is_not_utf_8_is_read(notes: Path) -> None:
+    name = b"caf\xe9.txt"
+    try:
+        with open(os.path.join(os.fsencode(notes), name), "w") as file:
+            file.write("Of an old disk.")
+    except OSError:
+        pytest.skip("NOT TESTED: this disk takes no such name")
+    assert "Of an old disk." in texts_of(taken(notes))
+
+
+@pytest.mark.parametrize("documents", [0, 1])
+def test_a_folder_of_conversations_is_trained_on(
+    tmp_path: Path, base_dir: Path, documents: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "talks").mkdir()
+    lines = [{"text": "The only text."}] * documents + [{"conversations": TALK}] * 3
+    (tmp_path / "talks" / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    source = taken(tmp_path / "talks")
+    assert texts_of(source) == ["Hi?\n\nHello."] * 3 + ["The only text."] * documents
+    assert dataset.read_conversations(source.conversation_files[0]) == [TALK] * 3
+    assert "their text is read as documents, too" in capsys.readouterr().out
+
+
+def test_documents_that_would_all_be_held_out(tmp_path: Path, base_dir: Path) -> None:
+    texts = [f"text {i}" for i in range(999)]
+    held = [t for t in texts if zlib.crc32(t.encode()) % imported.HELD_OUT_EVERY == 0][:2]
+    (tmp_path / "two").mkdir()
+    for i, text in enumerate(held):
+        (tmp_path / "two" / f"{i}.txt").write_text(text)
+    assert texts_of(taken(tmp_path / "two")) == sorted(held)
+
+
+def test_what_we_made_of_a_folder_is_not_read_as_its_text(
+    notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(notes / "out"))
+    before = texts_of(taken(notes))
+    (notes / "out" / "metrics").mkdir()
+    (notes / "out" / "metrics" / "base_d1.jsonl").write_text('{"loss": 3}\n')
+    assert len(imported.scan(notes).files) == 5
+    assert texts_of(taken(notes)) == before
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(notes))
+    with pytest.raises(UserError, match="set NANOCHAT_BASE_DIR to another"):
+        taken(notes)
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(notes.parent))
+    assert len(imported.scan(notes / "deep").files) == 3, "all of it lies in the base dir"
 
 
 def test_a_folder_with_nothing_readable(tmp_path: Path, base_dir: Path) -> None:
