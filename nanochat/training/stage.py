@@ -20,6 +20,7 @@ from nanochat.data.dataloader import Ahead, Position, Row, batches
 from nanochat.gpt import GPT
 from nanochat.system import storage
 from nanochat.system.cli import Failure, Interrupted
+from nanochat.system.device import Device
 from nanochat.system.log import Metrics, duration, keep_in, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.faults import Diverged, is_out_of_memory
@@ -27,6 +28,7 @@ from nanochat.training.hooks import Evaluate, Rollback, Sample, Save, restore
 from nanochat.training.loop import LoopConfig, Signals, train
 from nanochat.training.opening import Opened, open_next
 from nanochat.training.optim import MuonAdamW, schedule
+from nanochat.training.plan import batch_in_words
 from nanochat.training.runs import TOO_LARGE, TRAINED
 from nanochat.training.stage_config import StageConfig
 from nanochat.training.time_budget import TimeBudget
@@ -39,14 +41,11 @@ NAMES = {stage.checkpoint: stage.title for stage in TRAINED}
 def print_plan(opened: Opened) -> None:
     """What is about to be done: `name: value` lines for --dry_run, else a line or two."""
     config, model, batch = opened.config, opened.model.config, opened.batch
-    length, rows = model.max_seq_len, batch.device_batch_size
-    shape = (
-        f"{rows} rows x {length} tokens x {batch.grad_accum(length)} micro-batches "
-        f"= {batch.total_batch_size:,} tokens a step"
-    )
+    rows, shape = batch.device_batch_size, batch_in_words(batch, model.max_seq_len)
+    needed = model.training_bytes(rows, opened.device.type, opened.device.dtype.itemsize)
     device = f"{opened.device.type}, {str(opened.device.dtype).removeprefix('torch.')}"
-    iterations = f"{config.num_iterations or 0:,}"
-    tokens = f"{(config.num_iterations or 0) * batch.total_batch_size:,}"
+    iterations = f"{opened.state.num_iterations:,}"
+    tokens = f"{opened.state.num_iterations * batch.total_batch_size:,}"
     if config.time_budget_s is not None:
         iterations = tokens = f"as many as fit into {duration(config.time_budget_s)}"
     if not config.dry_run:
@@ -61,7 +60,7 @@ def print_plan(opened: Opened) -> None:
         ("batch", shape),
         ("num_iterations", iterations),
         ("tokens", tokens),
-        ("memory_gb", f"about {model.training_bytes(rows) / 1e9:.1f} and torch itself"),
+        ("memory_gb", f"about {needed / 1e9:.1f} and torch itself"),
         ("device", device),
     ):
         say(f"{name}: {value}")
@@ -76,6 +75,8 @@ def run(
     stage, config, device, state = opened.stage, opened.config, opened.device, opened.state
     model, length = opened.model, opened.model.config.max_seq_len
     check_room(opened)
+    # Before anything changes: W&B may be missing, or refuse.
+    metrics = Metrics(stage, opened.tag, state.step, config.wandb_run)
     kept_as = None if opened.resumed else checkpoints.set_aside(stage, opened.tag)
     if kept_as:
         say(f"{stage} {opened.tag} was there already: kept as {kept_as}")
@@ -85,7 +86,6 @@ def run(
         restore(optimizer, opened.resumed)
         say(f"resuming {stage} {opened.tag} at step {state.step} of {state.num_iterations}")
         _say_if_not_exact(opened)
-    metrics = Metrics(stage, opened.tag, state.step, config.wandb_run)
     stream = Ahead(batches(rows_from(state.position), opened.batch.device_batch_size))
     started = time.monotonic()
     signals = Signals()
@@ -170,7 +170,7 @@ def check_room(opened: Opened) -> None:
         free = torch.cuda.mem_get_info()[0]
     else:
         free = psutil.virtual_memory().available
-    needed = model.training_bytes(rows)
+    needed = model.training_bytes(rows, opened.device.type, opened.device.dtype.itemsize)
     if needed > free:
         say(
             f"training needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: close "
@@ -226,7 +226,8 @@ def checked_compile(opened: Opened) -> tuple[Opened, LossOf]:
         def loss_of(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             return model.loss(ids, targets, hidden, logits_pass)
 
-        check_loss(opened, loss_of)
+        rows, state = opened.batch.device_batch_size, opened.state
+        state.parts = check_loss(model, device, rows, loss_of, state.parts)
         return opened, loss_of
     except Exception as error:  # whatever it is, the plain model works
         reason = (str(error).splitlines() or [""])[0][:200]
@@ -237,18 +238,17 @@ def checked_compile(opened: Opened) -> tuple[Opened, LossOf]:
         device.empty_cache()
 
 
-def check_loss(opened: Opened, loss_of: LossOf) -> None:
+def check_loss(model: GPT, device: Device, rows: int, loss_of: LossOf, parts: int = 1) -> int:
     """Raise ValueError where loss_of or one of its gradients is not what model.loss gives.
 
-    Of one batch of the size that steps will have, so nothing is compiled twice; cut into more
-    parts where memory runs out.
+    Of one batch of the size that steps will have, so nothing is compiled twice. Returns into how
+    many parts its rows are cut: more than were given where memory ran out.
     """
-    model, device = opened.model, opened.device
-    shape = (opened.batch.device_batch_size, model.config.max_seq_len + 1)
+    shape = (rows, model.config.max_seq_len + 1)
     # Random ids: were all of them the same, attention would give the same whatever it looks at.
     ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
     while True:
-        some = ids.chunk(opened.state.parts)[0].to(device.torch)
+        some = ids.chunk(parts)[0].to(device.torch)
         try:
             found = _loss_and_gradients(model, loss_of, [some])
             break
@@ -256,12 +256,13 @@ def check_loss(opened: Opened, loss_of: LossOf) -> None:
             if not is_out_of_memory(error) or len(some) == 1:
                 raise
         device.empty_cache()
-        opened.state.parts *= 2
+        parts *= 2
     # A row at a time: the plain model keeps more for its backward pass than the compiled one.
     for name, right in _loss_and_gradients(model, model.loss, some.split(1)).items():
         apart = ((found[name] - right).norm() / right.norm().clamp(min=1e-12)).item()
         if not apart <= COMPILED_APART[device.dtype]:
             raise ValueError(f"{name} is off by {apart:.0%}")
+    return parts
 
 
 def _loss_and_gradients(
@@ -282,5 +283,7 @@ def _say_if_not_exact(opened: Opened) -> None:
     now = opened.run_time_choices()
     before = opened.resumed.state["choices"] if opened.resumed else now
     changed = [f"{k} {before.get(k)} -> {v}" for k, v in now.items() if before.get(k) != v]
+    if opened.resumed and opened.device.type != "cpu":
+        say(f"resumed on {opened.device.type}, where a run repeats up to rounding, not bit for bit")
     if changed:
         say(f"not bit for bit what an uninterrupted run would be: {', '.join(changed)}")

@@ -1,0 +1,400 @@
+"""What an accelerator is asked first, in under eight minutes: is it right, is it fast, does it fit.
+
+    python bench/gpu.py                        on a CUDA card
+    python bench/gpu.py --tiny                 on the CPU, small, to see that every section runs
+    python bench/gpu.py --only train --depths 12 --modes eager,whole
+
+parity: loss and gradients against float32 on the CPU. compile: whether the check that a stage makes
+takes the compiler. resume: a run that was saved and resumed, against one that was not. decode:
+answers as users get them, and the model alone. train: tokens/s, MFU, where a step's time goes, peak
+memory against the plan. The last line is all of it as one JSON object with the card's name. Exit
+code 1 where a section found something wrong; the next section runs all the same.
+
+Needs the project's modules and torch alone: argparse, because a machine that is lent for minutes
+may not have the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as system/cli.py says
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from nanochat import fused  # noqa: E402
+from nanochat.data.dataloader import Batch  # noqa: E402
+from nanochat.engine import Engine, Sampling  # noqa: E402
+from nanochat.gpt import GPT  # noqa: E402
+from nanochat.gpt_config import GPTConfig  # noqa: E402
+from nanochat.system.device import DTYPES, Device, open_device  # noqa: E402
+from nanochat.tokenizer import Tokenizer  # noqa: E402
+from nanochat.training.faults import DivergenceGuard  # noqa: E402
+from nanochat.training.loop import train_step  # noqa: E402
+from nanochat.training.optim import MuonAdamW  # noqa: E402
+from nanochat.training.stage import COMPILED_APART, check_loss  # noqa: E402
+from nanochat.training.stage_config import OptimConfig  # noqa: E402
+
+# Dense bfloat16 FLOP/s with float32 sums, from the data sheets; the first name that matches counts.
+PEAK = {
+    "B200": 2250e12, "H200": 989.4e12, "H100 PCIe": 756e12, "H100": 989.4e12, "A100": 312e12,
+    "L40S": 362e12, "L4": 121e12, "A10": 125e12, "5090": 209.5e12, "4090": 165.2e12, "3090": 71e12,
+}  # fmt: skip
+SPECIAL_TOKENS = 9
+
+
+@dataclass
+class Bench:
+    """The device, the sizes that suit it, and what was found so far."""
+
+    args: argparse.Namespace
+    device: Device
+    vocab_size: int
+    length: int
+    found: dict[str, object]
+    wrong: list[str]
+    started: float
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def model(
+        self,
+        depth: int,
+        length: int | None = None,
+        dtype: torch.dtype | None = None,
+        where: torch.device | None = None,
+    ) -> GPT:
+        """A model as after some training: with matrices of zeros a block is the identity, and
+        nothing in it would be tested; and no special token ends a greedy answer."""
+        model = GPT(GPTConfig(depth, self.vocab_size, length or self.length))
+        model.init_weights(0)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if name.endswith("c_proj.weight"):
+                    drawn = torch.empty(weight.shape)
+                    weight.copy_(drawn.normal_(0, weight.size(1) ** -0.5, generator=generator))
+            model.lm_head.weight.mul_(100)
+            model.lm_head.weight[-SPECIAL_TOKENS:] = 0
+        model.to(where or self.device.torch).dtype = dtype or self.device.dtype
+        return model
+
+    def batch(self, rows: int, length: int | None = None, seed: int = 0) -> Batch:
+        """Random ids, on the CPU as the loader gives them."""
+        shape, generator = (rows, (length or self.length) + 1), torch.Generator().manual_seed(seed)
+        ids = torch.randint(self.vocab_size - SPECIAL_TOKENS, shape, generator=generator)
+        inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+        return Batch(inputs, targets, targets.numel(), {})
+
+    def seconds(self, what: Callable[[], object], n: int = 5, warm: int = 2) -> tuple[float, float]:
+        """(median of n, the first): the first one compiles."""
+        times = []
+        for _ in range(n + warm):
+            self.device.synchronize()
+            begun = time.monotonic()
+            what()
+            self.device.synchronize()
+            times.append(time.monotonic() - begun)
+        return statistics.median(times[warm:]), times[0]
+
+    def waits(self, what: Callable[[], object]) -> int | None:
+        """How often the host waits for the card while it does this; None where torch can't say."""
+        if not self.is_cuda:
+            return None
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                what()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroniz" in str(warning.message) for warning in said)
+
+    def check(self, right: bool, what: str) -> str:
+        """'' where it is right, else a mark for the line; what is wrong is kept."""
+        if not right:
+            self.wrong.append(what)
+        return "" if right else "  <-- WRONG"
+
+    def is_late(self) -> bool:
+        return time.monotonic() - self.started > self.args.seconds
+
+
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """float32 products in full, or by TF32 where the card has it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def compiled_loss(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss as a stage compiles it, where a break in the graph is an error."""
+    hidden = torch.compile(model.hidden, dynamic=False, fullgraph=True)
+    logits_pass = torch.compile(fused.logits_pass, dynamic=False, fullgraph=True)
+    return lambda ids, targets: model.loss(ids, targets, hidden, logits_pass)
+
+
+def parity(bench: Bench) -> None:
+    depth, length = (1, 32) if bench.args.tiny else (4, 256)
+    cpu, on = torch.device("cpu"), bench.device.torch
+    full, own = torch.float32, bench.device.dtype
+    rows = [("float32", on, full, "highest", False)]
+    if bench.is_cuda:
+        rows.append(("tf32", on, full, "high", False))
+    if own != full:
+        rows.append((f"{own}"[6:], on, own, "high", False))
+    rows.append((f"{own}, compiled"[6:], on, own, "high", True))
+    # A third of the targets teach nothing, as in SFT.
+    batch = bench.batch(4, length)
+    batch.targets[:, ::3] = -1
+    loss, want = loss_and_gradients(bench.model(depth, length, full, cpu), batch, "highest", False)
+    for name, where, dtype, precision, is_compiled in rows:
+        model = bench.model(depth, length, dtype, where)
+        value, gradients = loss_and_gradients(model, batch, precision, is_compiled)
+        worst, of = max(
+            (((g - want[n]).norm() / want[n].norm()).item(), n) for n, g in gradients.items()
+        )
+        most = {"float32": 1e-3, "tf32": 0.02}.get(name, COMPILED_APART[dtype])
+        mark = bench.check(worst < most, f"parity {name}: gradient of {of} off by {worst:.1%}")
+        bench.found[f"parity {name}"] = {"loss": value, "off": value - loss, "gradient": worst}
+        print(
+            f"  {name:19} loss {value:.5f} ({value - loss:+.1e})  worst gradient {worst:.1e}{mark}"
+        )
+
+
+def loss_and_gradients(
+    model: GPT, batch: Batch, precision: str, is_compiled: bool
+) -> tuple[float, dict[str, Tensor]]:
+    where, loss_of = model.wte.weight.device, compiled_loss(model) if is_compiled else model.loss
+    with matmul_precision(precision):
+        n_valid = int((batch.targets >= 0).sum())
+        loss = loss_of(batch.inputs.to(where), batch.targets.to(where)) / n_valid
+        loss.backward()
+    grads = {n: w.grad.double().cpu() for n, w in model.named_parameters() if w.grad is not None}
+    return loss.item(), grads
+
+
+def compile(bench: Bench) -> None:
+    depth, rows = (1, 4) if bench.args.tiny else (4, 16)
+    model = bench.model(depth, 32 if bench.args.tiny else 256)
+    begun = time.monotonic()
+    check_loss(model, bench.device, rows, compiled_loss(model))  # raises where it would refuse
+    bench.found["compile"] = {"accepted": True, "seconds": time.monotonic() - begun}
+    print(f"  accepted, {time.monotonic() - begun:.1f} s with the first compilation")
+
+
+def resume(bench: Bench) -> None:
+    length = 32 if bench.args.tiny else 256
+
+    def more(model: GPT, optimizer: MuonAdamW, seeds: range) -> list[float]:
+        guard = DivergenceGuard()
+        step = partial(train_step, model.loss, optimizer)
+        return [step([bench.batch(4, length, s)], 1.0, bench.device, guard).loss for s in seeds]
+
+    model = bench.model(2, length)
+    optimizer = MuonAdamW(model, OptimConfig())
+    more(model, optimizer, range(3))
+    weights = {name: w.detach().cpu().clone() for name, w in model.state_dict().items()}
+    state = {name: t.detach().cpu().clone() for name, t in optimizer.state_tensors().items()}
+    runs = [(model, more(model, optimizer, range(3, 6)))]
+    for _ in range(2):
+        model = bench.model(2, length)
+        model.load_state_dict(weights)
+        optimizer = MuonAdamW(model, OptimConfig())
+        optimizer.load_state_tensors({name: tensor.clone() for name, tensor in state.items()})
+        runs.append((model, more(model, optimizer, range(3, 6))))
+    pairs = (("resumed", *runs[0], *runs[1]), ("resumed again", *runs[1], *runs[2]))
+    for name, one, losses, other, again in pairs:
+        apart = max(
+            (a - b).norm().item() / a.norm().item()
+            for a, b in zip(one.parameters(), other.parameters(), strict=True)
+        )
+        # A CPU repeats itself to the last bit; a card sums in any order.
+        right = apart == 0 if bench.device.type == "cpu" else apart < 0.02
+        mark = bench.check(right, f"{name}: weights apart by {apart:.1e}")
+        bench.found[name] = {"losses_equal": losses == again, "weights_apart": apart}
+        equal = "equal" if losses == again else f"{losses} and {again}"
+        print(f"  {name}: losses {equal}, weights apart by {apart:.1e} of their norm{mark}")
+
+
+def decode(bench: Bench) -> None:
+    x = torch.empty((2**20 if bench.args.tiny else 2**30) // 4, device=bench.device.torch)
+    bandwidth = 2 * x.nbytes / bench.seconds(x.clone)[0]
+    del x
+    tokenizer = Tokenizer([(i // 256, i % 256) for i in range(bench.vocab_size - 265)])
+    for depth in (1,) if bench.args.tiny else (4, 12):
+        for rows in (1, 8):
+            model, new = bench.model(depth), 8 if bench.args.tiny else 128
+            engine, prompts = Engine(model, tokenizer), [list(range(16))] * rows
+            answer = partial(engine.complete, prompts, Sampling(max_new_tokens=new))
+            whole, _ = bench.seconds(answer, 2, 1)
+            logits, cache = engine.prefill(prompts)
+            ids = logits.argmax(-1)
+            step, _ = bench.seconds(lambda: engine.decode_one_token(ids, cache), new, 3)  # noqa: B023
+            moved = model.config.num_matrix_params() + bench.vocab_size * model.config.n_embd
+            share = moved * bench.device.dtype.itemsize / step / bandwidth
+            waits = bench.waits(answer)
+            bench.found[f"decode d{depth} batch {rows}"] = {
+                "tokens_per_s": rows * new / whole, "model_alone": rows / step,
+                "share_of_bandwidth": share, "waits_per_token": waits and waits / new,
+            }  # fmt: skip
+            waited = "" if waits is None else f", {waits / new:.1f} waits per token"
+            print(
+                f"  d{depth} batch {rows}: {rows * new / whole:,.0f} tok/s, the model alone "
+                f"{rows / step:,.0f} ({step * 1e3:.2f} ms a step), its weights read once = "
+                f"{share:.1%} of {bandwidth / 1e12:.2f} TB/s{waited}"
+            )
+
+
+def train(bench: Bench) -> None:
+    device, tiny = bench.device, bench.args.tiny
+    name = torch.cuda.get_device_name() if bench.is_cuda else ""
+    peak = next((flops for key, flops in PEAK.items() if key in name), float("nan"))
+    n = 256 if tiny else 8_192
+    a = torch.randn(n, n, device=device.torch, dtype=device.dtype)
+    matmul = 2 * n**3 / bench.seconds(lambda: a @ a)[0]
+    sheet = "" if math.isnan(peak) else f"; the data sheet says {peak / 1e12:.0f}"
+    print(f"  matmul of {n}: {matmul / 1e12:.2f} TFLOP/s{sheet}")
+    bench.found["matmul"] = matmul
+    shapes = [(1, 4, 32)] if tiny else []
+    for depth in () if tiny else map(int, bench.args.depths.split(",")):
+        shapes += [(depth, 16 if depth >= 20 else 32, bench.length), (depth, 16, 256)]
+    for depth, rows, length in shapes:
+        for mode in bench.args.modes.split(","):
+            if bench.is_late() or (length == 256 and mode == "blocks"):
+                print(f"  d{depth} {rows} x {length} {mode}: left out")
+                continue
+            try:
+                train_shape(bench, depth, rows, length, mode, peak)
+            except RuntimeError as error:  # a smaller shape may fit
+                what = f"d{depth} {rows} x {length} {mode}: {str(error).splitlines()[0][:200]}"
+                print(f"  {what}{bench.check(False, what)}")
+
+
+def train_shape(bench: Bench, depth: int, rows: int, length: int, mode: str, peak: float) -> None:
+    """One line: a shape in one mode. blocks: each block is compiled by itself."""
+    device = bench.device
+    gc.collect()
+    device.empty_cache()
+    torch.compiler.reset()
+    if bench.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+    model, batch = bench.model(depth, length), bench.batch(rows, length)
+    optimizer, guard = MuonAdamW(model, OptimConfig()), DivergenceGuard()
+    for block in model.h if mode == "blocks" else ():
+        block.compile(dynamic=False)
+    loss_of = model.loss if mode == "eager" else compiled_loss(model)
+    if mode == "blocks":
+        loss_of = partial(model.loss, logits_pass=torch.compile(fused.logits_pass, dynamic=False))
+    step = partial(train_step, loss_of, optimizer, [batch], 0.01, device, guard)
+    took, first = bench.seconds(step, 6)
+    used = device.memory_bytes() if bench.is_cuda else None
+    waits = bench.waits(step)
+    head, update = parts_of_step(bench, model, optimizer, batch, mode)
+    planned = model.config.training_bytes(rows, device.type, device.dtype.itemsize)
+    mfu = model.config.flops_per_token() * rows * length / took / peak
+    share = "" if math.isnan(mfu) else f"MFU {mfu:.1%}, "
+    bench.found[f"train d{depth} {rows}x{length} {mode}"] = {
+        "tokens_per_s": rows * length / took, "step_s": took, "mfu": mfu if share else None,
+        "head_s": head, "update_s": update, "first_s": first, "peak_bytes": used,
+        "planned_bytes": planned, "waits": waits,
+    }  # fmt: skip
+    memory = f"planned {planned / 1e6:,.0f} MB"
+    if used is not None:
+        fits = bench.check(used <= 1.02 * planned, f"d{depth} {rows} x {length}: more than planned")
+        memory = f"peak {used / 1e6:,.0f} MB, {memory} ({planned / used:.2f} of it){fits}"
+    waited = "" if waits is None else f", {waits} waits"
+    print(
+        f"  d{depth} {rows} x {length} {mode:6} {rows * length / took:,.0f} tok/s, {share}"
+        f"step {took * 1e3:.1f} ms (head and loss {head * 1e3:.1f}, update {update * 1e3:.1f}"
+        f"{waited}), first {first:.1f} s, {memory}",
+        flush=True,
+    )
+
+
+def parts_of_step(
+    bench: Bench, model: GPT, optimizer: MuonAdamW, batch: Batch, mode: str
+) -> tuple[float, float]:
+    """Seconds of head and loss with their gradients, and of the update, each by itself."""
+    device, targets = bench.device, batch.targets.flatten().to(bench.device.torch)
+    shape = (targets.numel(), model.config.n_embd)
+    x = torch.randn(shape, device=device.torch, dtype=device.dtype).requires_grad_()
+    passes = None if mode == "eager" else torch.compile(fused.logits_pass, dynamic=False)
+
+    def head() -> None:
+        weight = model.lm_head.weight
+        fused.linear_cross_entropy(x, weight, targets, model.config.softcap, passes).backward()
+
+    def update() -> None:
+        optimizer.clip()
+        optimizer.step(0.0)
+        optimizer.zero_grad()
+
+    return bench.seconds(head, 3)[0], bench.seconds(update, 3)[0]
+
+
+SECTIONS = {f.__name__: f for f in (parity, compile, resume, decode, train)}
+
+
+def main() -> None:
+    """Open the device, run the sections, print the JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="small shapes, on the CPU")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between")
+    parser.add_argument("--depths", default="12,4,20", help="of the section train")
+    parser.add_argument("--modes", default="eager,blocks,whole", help="of the section train")
+    parser.add_argument("--dtype", choices=[*DTYPES], help="default: the card's own")
+    parser.add_argument("--seconds", type=float, default=400, help="no new shape after so many")
+    args = parser.parse_args()
+    unknown = [name for name in args.only.split(",") if name not in SECTIONS]
+    if unknown:
+        parser.error(f"--only={args.only}: {unknown[0]!r} is not one of {', '.join(SECTIONS)}")
+    warnings.filterwarnings("ignore")
+    if args.tiny:
+        args.modes = "eager,whole"
+    device = open_device("cpu" if args.tiny else None, args.dtype)
+    vocab_size, length = (512, 32) if args.tiny else (65_536, 2_048)
+    bench = Bench(args, device, vocab_size, length, {}, [], time.monotonic())
+    card = torch.cuda.get_device_name() if bench.is_cuda else device.type
+    print(f"{card}, torch {torch.__version__}, {device.dtype}")
+    for name in args.only.split(","):
+        print(f"{name} [{time.monotonic() - bench.started:.0f} s]", flush=True)
+        try:
+            SECTIONS[name](bench)
+        except Exception as error:  # the next section may tell something all the same
+            reason = (str(error).splitlines() or [""])[0][:300]
+            bench.wrong.append(f"{name}: {type(error).__name__}: {reason}")
+            print(f"  FAILED: {bench.wrong[-1]}", flush=True)
+    for line in bench.wrong:
+        print(f"wrong: {line}")
+    print(f"done in {time.monotonic() - bench.started:.0f} s")
+    head = {"card": card, "torch": torch.__version__, "dtype": str(device.dtype)}
+    print(json.dumps(head | {"wrong": bench.wrong, "found": bench.found}, default=str))
+    sys.exit(1 if bench.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
