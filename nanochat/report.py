@@ -350,5 +350,5 @@ def newest_tag() -> str:
 
     found = [c for stage in ("base", "mid", "sft") for c in checkpoints.find_all(stage)]
     if found:
-        return max(found, key=lambda c: c.state["time"]).tag
+        return max(found, key=lambda c: c.age).tag
     raise UserError(f"nothing to report in {storage.base_dir()} yet: start with bash dev/runcpu.sh")

@@ -3,7 +3,9 @@
 model.safetensors, optimizer.safetensors (optimiser, random state), tokenizer.json, and state.json:
 all the rest that a resume needs, the model's shape, and the checksums of the other files and its
 own. A checkpoint is complete in itself; a damaged one is named, and the newest whole one before it
-is taken. best.json in the tag's folder points to the step of the lowest loss on held-out data.
+is taken. Newest is what was saved last: each save takes the next number, since clocks go back and
+a run that passed over a damaged checkpoint is at an earlier step. best.json in the tag's folder
+points to the step of the lowest loss on held-out data.
 """
 
 from __future__ import annotations
@@ -50,6 +52,11 @@ class Checkpoint:
     def step(self) -> int:
         """Optimiser updates done."""
         return self.state["step"]
+
+    @property
+    def age(self) -> tuple[int, float, int]:
+        """Sorts checkpoints, oldest first; those of before saves had numbers by time."""
+        return self.state.get("number", 0), self.state["time"], self.step
 
     @property
     def tag(self) -> str:
@@ -158,7 +165,7 @@ def step_folder(stage: str, tag: str, step: int) -> Path:
 
 
 def find_all(stage: str, tag: str | None = None) -> list[Checkpoint]:
-    """The stage's checkpoints, of one tag or all, oldest first by the time in their state.
+    """The stage's checkpoints, of one tag or all, oldest first.
 
     One whose state.json is damaged, or of another version, is left out, with a line.
     """
@@ -167,8 +174,13 @@ def find_all(stage: str, tag: str | None = None) -> list[Checkpoint]:
         try:
             found.append(Checkpoint(path.parent, _read_state(path)))
         except storage.Damaged as error:
-            _say_once(f"{error}: going on without this checkpoint")
-    return sorted(found, key=lambda c: (c.state["time"], c.step))
+            _say_once(f"{error}: continuing without this checkpoint")
+    return sorted(found, key=lambda c: c.age)
+
+
+def _next_number() -> int:
+    """Of the save that is about to be made: above every other one in the base dir."""
+    return 1 + max((c.age[0] for stage in STAGES for c in find_all(stage)), default=0)
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -181,6 +193,8 @@ def _read_state(path: Path) -> dict[str, Any]:
         )
     kinds = {"step": int, "time": float, "finished": bool, "files": dict, "model": dict}
     wrong = [name for name, kind in kinds.items() if type(state.get(name)) is not kind]
+    if type(state.get("number", 0)) is not int:
+        wrong.append("number")
     if wrong:
         raise storage.Damaged(f"{path} has no {', '.join(wrong)}")
     return state
@@ -195,7 +209,7 @@ def newest_whole(found: list[Checkpoint], resume: bool = True) -> Checkpoint | N
         damage = checkpoint.damage(resume and not checkpoint.state["finished"])
         if damage is None:
             return checkpoint
-        _say_once(f"{damage}: going on without this checkpoint")
+        _say_once(f"{damage}: continuing without this checkpoint")
     return None
 
 
@@ -233,7 +247,7 @@ def free_tag(stage: str, wanted: str | None, default: str) -> str:
         if is_there(stage, check_tag(wanted)):
             raise UserError(
                 f"model_tag={wanted}: a {stage} model of that name is there; choose another name, "
-                "or go on with it by --resume"
+                "or continue it with --resume"
             )
         return wanted
     names = (default if n == 1 else f"{default}-{n}" for n in range(1, 10_000))
@@ -288,7 +302,8 @@ def save(
             raise OSError(code, str(error)) from None
         (beside / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
         files = {name: storage.checksum(beside / name) for name in FILES}
-        storage.write_sealed(beside / "state.json", {"schema": SCHEMA, **state, "files": files})
+        whole_state = {"schema": SCHEMA, "number": _next_number(), **state, "files": files}
+        storage.write_sealed(beside / "state.json", whole_state)
     written = Checkpoint(folder, _read_state(folder / "state.json"))
     damage = written.damage(resume=True)
     if damage is not None:
@@ -298,11 +313,13 @@ def save(
 
 
 def _prune(stage: str, newest: Checkpoint) -> None:
-    """Keep the last steps and the best; a finished stage keeps only the newest's optimiser."""
-    *older, _ = sorted(find_all(stage, newest.tag), key=lambda c: c.step)
-    best = _best(stage, newest.tag)
-    for checkpoint in older[: -(KEPT_STEPS - 1)]:
-        if best is None or checkpoint.step != best["step"]:
+    """Keep the last whole ones and the best; a finished stage keeps only the newest's optimiser."""
+    older = [c for c in find_all(stage, newest.tag) if c.folder != newest.folder]
+    best, kept = _best(stage, newest.tag), 1
+    for checkpoint in reversed(older):
+        if kept < KEPT_STEPS and checkpoint.damage(resume=True) is None:
+            kept += 1
+        elif best is None or checkpoint.step != best["step"]:
             shutil.rmtree(checkpoint.folder, ignore_errors=True)
     for stale in newest.folder.parent.glob(".step_*.part"):  # of a save that was killed
         shutil.rmtree(stale, ignore_errors=True)

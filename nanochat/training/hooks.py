@@ -14,35 +14,38 @@ import torch
 
 from nanochat.conversation import render_prompt
 from nanochat.engine import Engine, Sampling
-from nanochat.system.cli import UserError
+from nanochat.system import cli
+from nanochat.system.cli import Failure, UserError
 from nanochat.system.log import Metrics, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.faults import Diverged
-from nanochat.training.loop import TrainState
+from nanochat.training.loop import Signals, TrainState
 from nanochat.training.opening import Opened
 from nanochat.training.optim import MuonAdamW
 
 COMPLETIONS = ("The capital of France is", "The opposite of hot is", "Once there was a")
 QUESTIONS = ("What color is the sky?", "What is the opposite of hot?", "Who are you?")
-RETRY_SAVE_S, RETRY_LAST_SAVE_S = 60.0, 12 * 3600.0
+RETRY_SAVE_S, RETRY_LAST_SAVE_S = 60, 12 * 3600
 MOST_ROLLBACKS = 3  # to one and the same step
 
 
 class Save:
     """Write a checkpoint: every save_every updates or save_minutes, at the end, when interrupted.
 
-    A write that fails leaves the checkpoints before it, and the run goes on: it is tried again
-    after a minute, and after the last step until it succeeds or a signal says to give up.
+    A write that fails leaves the checkpoints before it, and the run continues: it is tried again
+    after a minute; after the last step for a night, in which somebody may free some space, or
+    until a signal comes.
     """
 
-    def __init__(self, opened: Opened, optimizer: MuonAdamW) -> None:
-        self.opened, self.optimizer = opened, optimizer
+    def __init__(self, opened: Opened, optimizer: MuonAdamW, signals: Signals) -> None:
+        self.opened, self.optimizer, self.signals = opened, optimizer, signals
         self.saved_step = opened.state.step if opened.resumed else -1
-        self.every_s = 60 * opened.config.save_minutes or math.inf
+        minutes = opened.config.save_minutes
+        self.every_s = 60 * minutes if minutes else math.inf
         self.next_s = time.monotonic() + self.every_s
 
     def due(self, step: int, last: bool) -> bool:
-        every = self.opened.config.save_every
+        every = self.opened.config.save_every or 0
         by_step = every > 0 and step > 0 and step % every == 0
         by_step |= step == 0 and self.opened.config.on_divergence == "rollback"
         return step != self.saved_step and (last or by_step or time.monotonic() >= self.next_s)
@@ -62,13 +65,17 @@ class Save:
                     say(f"step {state.step} is not saved: {error}")
                     self.next_s = time.monotonic() + RETRY_SAVE_S
                     return {}
-                if time.monotonic() >= give_up:
-                    raise
-                say(
-                    f"the trained model is not saved yet: {error}. Trying again every "
-                    f"{RETRY_SAVE_S:.0f} s; Ctrl-C twice gives up"
-                )
-                time.sleep(RETRY_SAVE_S)
+                say(f"the trained model is not saved yet: {error}")
+                if not self.signals and time.monotonic() < give_up:
+                    say(f"Trying again every {RETRY_SAVE_S} s; Ctrl-C or a kill gives up.")
+                    self.signals.unless_noted(lambda: time.sleep(RETRY_SAVE_S))
+                if self.signals or time.monotonic() >= give_up:
+                    raise Failure(self.what_is_there(state.step)) from None
+
+    def what_is_there(self, step: int) -> str:
+        """After a save of this step that failed: what is lost, and what is not."""
+        at = f"step {self.saved_step} is" if self.saved_step >= 0 else "nothing of it is"
+        return f"step {step} could not be saved; {at} on the disk"
 
     def _write(self, state: TrainState, last: bool) -> None:
         opened = self.opened
@@ -96,21 +103,37 @@ class Save:
         checkpoints.save(opened.stage, whole, opened.model, opened.tokenizer, tensors)
 
 
+def _failed(what: str, error: Exception, opened: Opened) -> dict[str, float]:
+    """Say it in a line: what is measured or shown on the way must not end a training run."""
+    reason = (str(error).splitlines() or [""])[0]
+    kept = cli.keep_traceback(opened.stage)
+    say(f"{what} failed, training is not affected: {type(error).__name__}: {reason}{kept}")
+    return {}
+
+
 class Evaluate:
-    """Measure on held-out data, after the save: a failing evaluation loses nothing."""
+    """Measure on held-out data, after the save. What fails or is no number is said and left out."""
 
     def __init__(self, opened: Opened, evaluate: Callable[[], dict[str, float]]) -> None:
         self.opened, self.evaluate = opened, evaluate
 
     def due(self, step: int, last: bool) -> bool:
-        every = self.opened.config.eval_every
+        every = self.opened.config.eval_every or 0
         return last or (every > 0 and step % every == 0)
 
     def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
-        say(f"evaluating {self.opened.stage} at step {state.step} ...")
-        found = self.evaluate()
-        say("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
-        checkpoints.note_best(self.opened.stage, self.opened.tag, state.step, min(found.values()))
+        opened, what = self.opened, f"evaluating {self.opened.stage} at step {state.step}"
+        say(f"{what} ...")
+        try:
+            found = self.evaluate()
+            say("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
+            found = {name: value for name, value in found.items() if math.isfinite(value)}
+            if found:
+                checkpoints.note_best(opened.stage, opened.tag, state.step, min(found.values()))
+            return found
+        except Exception as error:
+            found = _failed(what, error, opened)
+        opened.device.empty_cache()  # after the except, which holds on to what had been computed
         return found
 
 
@@ -124,6 +147,14 @@ class Sample:
         return last
 
     def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
+        try:
+            self.metrics.write(step=state.step, eval={}, samples=self.samples())
+        except Exception as error:
+            _failed(f"sampling from {self.opened.stage}", error, self.opened)
+        return {}
+
+    def samples(self) -> list[list[str]]:
+        """[text, what the model says] of some texts; each is said, too."""
         opened = self.opened
         engine = Engine(opened.model, opened.tokenizer)
         length = opened.model.config.max_seq_len
@@ -142,8 +173,7 @@ class Sample:
                 answer = " ".join(engine.complete([prompt], sampling)[0].split())
                 say(f"  {text} {'...' if base else '->'} {answer}")
                 samples.append([text, answer])
-        self.metrics.write(step=state.step, eval={}, samples=samples)
-        return {}
+        return samples
 
 
 class Rollback:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-import psutil
 import torch
 
 from nanochat.gpt import GPT
+from nanochat.gpt_config import GPTConfig
 from nanochat.system.cli import UserError
 from nanochat.system.device import Device, open_device
 from nanochat.system.log import say
+from nanochat.system.memory import memory_gb_here
 from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.loop import TrainState
+from nanochat.training.plan import fits_card
 from nanochat.training.stage_config import (
+    DEFAULTS,
     ITERATIONS,
     PLANNED,
+    TAKEN_OVER,
     WARMDOWN,
     OptimConfig,
     StageConfig,
@@ -53,7 +57,7 @@ class Opened:
             return self.resumed.state["planned_tokens"]
         if self.config.time_budget_s is not None:
             return None
-        return (self.config.num_iterations or 0) * self.batch.total_batch_size
+        return self.state.num_iterations * self.batch.total_batch_size
 
     def run_time_choices(self) -> dict[str, Any]:
         """What may differ when it is resumed, and keeps that from being bit for bit the same."""
@@ -67,20 +71,17 @@ class Opened:
         }
 
 
-def memory_gb_here() -> int:
-    """Physical memory in GB, rounded up to the next multiple of 4 (the kernel keeps a part)."""
-    return -(-psutil.virtual_memory().total // 2**30 // 4) * 4
-
-
-def resolve_batch(config: StageConfig, max_seq_len: int, inherited: int | None) -> BatchSizes:
+def resolve_batch(config: StageConfig, model: GPTConfig, inherited: int | None) -> BatchSizes:
     """Batch sizes for this stage, with a line for each number that had to be raised."""
+    on_card = config.device_type in (None, "cuda") and config.memory_gb is None
     batch = batch_sizes(
         config.memory_gb or memory_gb_here(),
-        max_seq_len,
+        model.max_seq_len,
         config.device_batch_size,
         config.total_batch_size,
         config.eval_tokens,
         inherited_total=inherited,
+        fits=fits_card(model) if on_card else None,
     )
     for note in batch.notes:
         say(note)
@@ -88,13 +89,17 @@ def resolve_batch(config: StageConfig, max_seq_len: int, inherited: int | None) 
 
 
 def with_defaults(config: ConfigT, stage: str) -> ConfigT:
-    """The stage's own defaults for how long it trains, and with what schedule."""
-    return replace(
-        config,
-        num_iterations=config.num_iterations or ITERATIONS[stage],
-        warmup=config.warmup or 0.0,
-        warmdown=WARMDOWN[stage] if config.warmdown is None else config.warmdown,
-    )
+    """The stage's own defaults for what is neither given nor inherited nor taken over."""
+    defaults: dict[str, Any] = {**DEFAULTS, "warmdown": WARMDOWN[stage]}
+    if config.time_budget_s is None and not config.resume:
+        defaults["num_iterations"] = ITERATIONS[stage]
+    return replace(config, **{k: v for k, v in defaults.items() if getattr(config, k) is None})
+
+
+def new_state(config: StageConfig, stage: str) -> TrainState:
+    """Before the first update; with a time budget the number of updates is a first guess."""
+    guess = ITERATIONS[stage] if config.num_iterations is None else config.num_iterations
+    return TrainState(guess, iterations_fixed=config.time_budget_s is None)
 
 
 def open_next(stage: str, config: StageConfig) -> Opened:
@@ -104,37 +109,36 @@ def open_next(stage: str, config: StageConfig) -> Opened:
     parent = checkpoints.find(PARENT[stage], config.model_tag)
     before = parent.state
     if not before["finished"]:
-        say(f"{PARENT[stage]} {parent.tag} is not finished: going on from its step {parent.step}")
+        say(f"{PARENT[stage]} {parent.tag} is not finished: continuing from its step {parent.step}")
     device = open_device(config.device_type, config.dtype, config.compile)
     model = parent.model(device)
     if config.max_seq_len is not None:
         model.config = replace(model.config, max_seq_len=config.max_seq_len)
     data = config.data or before["config"]["data"]
     optim = config.optim.over(OptimConfig(**before["config"]["optim"]))
+    if (config.device_batch_size, config.total_batch_size, config.memory_gb) == (None,) * 3:
+        config = replace(config, device_batch_size=before["batch"]["device_batch_size"])
+    batch = resolve_batch(config, model.config, before["batch"]["total_batch_size"])
     config = replace(
         with_defaults(config, stage),
         max_seq_len=model.config.max_seq_len,
         data=data,
         memory_gb=config.memory_gb or before["config"]["memory_gb"],
+        total_batch_size=batch.total_batch_size,
     )
-    if config.device_batch_size is None and config.total_batch_size is None:
-        config = replace(config, device_batch_size=before["batch"]["device_batch_size"])
-    inherited_total = before["batch"]["total_batch_size"]
-    batch = resolve_batch(config, model.config.max_seq_len, inherited_total)
-    config = replace(config, total_batch_size=batch.total_batch_size)
-    state, tokenizer = TrainState(config.num_iterations or 0), parent.tokenizer()
+    state, tokenizer = new_state(config, stage), parent.tokenizer()
     return Opened(
         stage, parent.tag, config, data, optim, model, tokenizer, device, batch, state, None
     )
 
 
 def open_resumed(stage: str, config: StageConfig) -> Opened:
-    """An interrupted stage as it stands, to go on with."""
+    """An interrupted stage as it stands, to continue."""
     saved = find_resumable(stage, config)
-    config = resumed_config(config, saved)
+    config = with_defaults(resumed_config(config, saved), stage)
     device = open_device(config.device_type, config.dtype, config.compile)
     model = saved.model(device)
-    batch = resolve_batch(config, model.config.max_seq_len, None)
+    batch = resolve_batch(config, model.config, None)
     names = {f.name for f in fields(TrainState)}
     state = TrainState(**{k: v for k, v in saved.state.items() if k in names})
     optim, data = OptimConfig(**saved.state["config"]["optim"]), saved.state["config"]["data"]
@@ -153,7 +157,7 @@ def find_resumable(stage: str, config: StageConfig) -> checkpoints.Checkpoint:
     if found.state["finished"]:
         raise UserError(
             f"{stage} {found.tag} is finished (step {found.step}): there is nothing to resume; "
-            f"go on with python -m {NEXT[stage]}"
+            f"continue with python -m {NEXT[stage]}"
         )
     return found
 
@@ -163,22 +167,25 @@ def resumed_config(config: StageConfig, saved: checkpoints.Checkpoint) -> StageC
 
     Raises UserError for a planned field that says otherwise than the saved one.
     """
-    before = saved.state["config"]
-    defaults = {f.name: f.default for f in fields(config)}
-    # A flag that is newer than the checkpoint had its default then.
-    planned = [name for name in PLANNED if name in defaults and name in before]
-    said = {
-        n: (getattr(config, n), before[n]) for n in planned if getattr(config, n) != defaults[n]
+    batch = saved.state["batch"]  # what was derived there, maybe with other memory
+    before = saved.state["config"] | {n: batch[n] for n in ("device_batch_size", "eval_tokens")}
+    given = {
+        f.name: value for f in fields(config) if (value := getattr(config, f.name)) is not None
     }
-    optim = asdict(config.optim).items()
-    said |= {name: (value, before["optim"][name]) for name, value in optim if value is not None}
-    for name, (given, has) in said.items():
-        if given != has:
+    # A flag that is newer than the checkpoint had its default then.
+    planned: dict[str, Any] = {n: before[n] for n in PLANNED if hasattr(config, n) and n in before}
+    has = planned | before["optim"]
+    optim = {name: value for name, value in asdict(config.optim).items() if value is not None}
+    for name, value in (given | optim).items():
+        if name in has and value != has[name]:
+            there = "it was left out there" if has[name] is None else f"it has {has[name]}"
             raise UserError(
-                f"--{name}={given} can't be changed in a resumed run (it has {has}): "
-                "leave it out, or start anew without --resume"
+                f"--{name}={value} can't be changed in a resumed run ({there}): "
+                "leave it out, or start from scratch without --resume"
             )
-    taken: dict[str, Any] = {name: before[name] for name in planned}
-    for name in ("device_batch_size", "dtype", "compile", "eval_every", "eval_tokens"):
-        taken[name] = before[name] if getattr(config, name) in (None, 0) else getattr(config, name)
-    return replace(config, **taken)
+    taken = {name: before[name] for name in TAKEN_OVER if name in before and name not in given}
+    if "memory_gb" in given:  # rows are derived from it again, for as many tokens per step
+        taken.pop("device_batch_size", None)
+    if not saved.state["iterations_fixed"] and config.time_budget_s is None:
+        taken["time_budget_s"] = before["time_budget_s"]  # as long again, from now on
+    return replace(config, **planned, **taken)

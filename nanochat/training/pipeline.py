@@ -2,7 +2,8 @@
 
 `plan` resolves everything and writes pipeline/<tag>.json; `stage` runs one line of it (or skips it
 where it is finished, or resumes it); `killed` looks into a SIGKILL; `status`, `newest_tag` and
-`finish` read what there is.
+`finish` read what there is. What may be changed about a run that is continued (FREE) is written
+into its plan.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanochat.system import cli, storage
+from nanochat.system import cli, log, storage
 from nanochat.system.cli import UserError
-from nanochat.system.log import duration, keep_in, say
+from nanochat.system.log import counted, duration, keep_in, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import runs
 from nanochat.training.plan import (
+    TIMED_FLAGS,
     PlanConfig,
     batch_of,
     choose_tag,
@@ -34,11 +36,15 @@ SCHEMA = 1
 LOADING_S = 6.0  # until a process that only measures has loaded torch and the model
 NEARLY_ALL = 0.7  # of the memory; a process of that size was most likely killed for it
 COMPLETE = 3  # exit code of `status` where nothing is left to do
+# What a user typed, where it is not the field's name in capitals; and what `status` does not mind.
+VARIABLES = {"data": "NANOCHAT_DATA", "memory_gb": "MEMORY_SIZE", "time_budget_s": "TIME_BUDGET"}
+FREE = ("model_tag", "device_batch_size", "memory_gb", "memory_is_given", "time_budget_s")
+NOT_OF_THE_RUN = ("driver", "dry_run", "log_file", "fresh")
 
 
 @dataclass(frozen=True)
 class StageRunConfig:
-    """Which stage of which plan to run, and what may be said anew about it."""
+    """Which stage of which plan to run, and what may be changed about what is still to do."""
 
     name: str
     model_tag: str
@@ -72,6 +78,7 @@ class TagConfig:
 def plan(config: PlanConfig) -> None:
     """Resolve, print, and (without --dry_run) write pipeline/<tag>.json."""
     keep_in(config.log_file)
+    log.check_wandb(config.wandb_run)  # not after the text and the tokenizer
     resolved = resolve(config)
     tag, notes = choose_tag(resolved)
     resolved = replace(resolved, model_tag=tag)
@@ -83,6 +90,7 @@ def plan(config: PlanConfig) -> None:
     if not config.dry_run:
         whole = {
             "schema": SCHEMA,
+            "number": runs.next_number(),
             "time": time.time(),
             "variables": {
                 k: str(v) if isinstance(v, Path) else v for k, v in asdict(resolved).items()
@@ -107,9 +115,13 @@ def stage(config: StageRunConfig) -> None:
     if this.checkpoint and runs.last_checkpoint(this, config.model_tag) is None:
         kept_as = checkpoints.set_aside(this.checkpoint, config.model_tag)
         if kept_as:
-            say(f"no whole checkpoint to go on from: {this.title} begins anew (kept: {kept_as})")
+            say(
+                f"no whole checkpoint to continue from: {this.title} starts from scratch "
+                f"(kept: {kept_as})"
+            )
+    _replan(config)
     runs.note_start(config.model_tag, this.name, config.session)
-    flags = _planned_flags(this, config)
+    flags = _planned_flags(this, config.model_tag)
     if config.log_file is not None:
         flags = [*flags, f"--log_file={config.log_file}"]
     say(f"{head} ...")
@@ -117,21 +129,74 @@ def stage(config: StageRunConfig) -> None:
     os.execv(sys.executable, [sys.executable, "-m", this.script, *flags])
 
 
-def _planned_flags(this: Stage, config: StageRunConfig) -> list[str]:
-    """The stage's flags from the plan, with what this run says anew and the time that is left."""
+def _replan(config: StageRunConfig) -> None:
+    """Write into the plan what this run says again, for what is still to do.
+
+    Raises UserError for a time that could change nothing.
+    """
     tag, whole = config.model_tag, runs.read_plan(config.model_tag)
-    flags = whole["stages"][this.name]
+    if config.memory_gb is not None or config.device_batch_size is not None:
+        _change_rows(whole, config)
+    if config.time_budget_s is not None and _budget(whole)["since"] != config.session:
+        _change_time(whole, config)
+    if whole != runs.read_plan(tag):
+        storage.write_json(runs.plan_path(tag), whole)
+
+
+def _change_rows(whole: dict[str, Any], config: StageRunConfig) -> None:
+    """Other rows at once, for as many tokens per step as before: a step stays the same step."""
+    rows, gb = config.device_batch_size, config.memory_gb
+    said = f"DEVICE_BATCH_SIZE={rows}"
+    if gb is not None:
+        whole["variables"]["memory_gb"] = gb
+        _set(whole, "memory_gb", gb)
+    if rows is None:
+        said = f"MEMORY_SIZE={gb}"
+        again = {"device_batch_size": None, "memory_is_given": True}
+        planned = PlanConfig(**(whole["variables"] | again))
+        rows = batch_of(planned).device_batch_size
+    before = _value_of(whole["stages"]["base_train"], "device_batch_size")
+    fitting = _fitting_rows(whole["stages"]["base_train"], rows)
+    if str(fitting) != before:
+        _set(whole, "device_batch_size", fitting)
+        say(
+            f"{said}: {counted(fitting or 0, 'row')} at once instead of {before}, "
+            "as many tokens per step as before"
+        )
+
+
+def _change_time(whole: dict[str, Any], config: StageRunConfig) -> None:
+    """Size what has not begun to the time; the number of a stage that has begun stays."""
+    tag, flags = config.model_tag, whole["stages"]
+    ahead = [s for s in TRAINED if not runs.is_finished(s, tag)]
+    if whole["variables"]["time_budget_s"] is None:
+        for s in ahead:
+            if runs.last_checkpoint(s, tag) is None:
+                flags[s.name] = [*TIMED_FLAGS[s.name], *_without(flags[s.name], "num_iterations")]
+    for s in ahead:
+        number = _value_of(flags[s.name], "num_iterations")
+        if number is None:
+            continue
+        keeps = f"TIME_BUDGET: {s.title} keeps its {counted(int(number), 'iteration')}"
+        if s is ahead[-1]:
+            raise UserError(f"{keeps} and is the last one to train: leave TIME_BUDGET out")
+        say(f"{keeps}; the time that is left then is for the stages after it")
+    whole["budget"] = {"seconds": config.time_budget_s, "since": config.session}
+
+
+def _budget(whole: dict[str, Any]) -> dict[str, Any]:
+    """{seconds, since}: the time for all that is done from one session of a driver on."""
+    return whole.get("budget", {"seconds": whole["variables"]["time_budget_s"], "since": None})
+
+
+def _planned_flags(this: Stage, tag: str) -> list[str]:
+    """The stage's flags from the plan, with the time that is left."""
+    whole = runs.read_plan(tag)
+    flags, budget = whole["stages"][this.name], _budget(whole)
     if not this.checkpoint:
         return flags
-    for flag in ("device_batch_size", "memory_gb"):
-        value = getattr(config, flag)
-        if value is not None:
-            flags = _with(flags, flag, value)
-    budget = config.time_budget_s or whole["variables"]["time_budget_s"]
-    if budget is not None and _value_of(flags, "num_iterations") is None:
-        # A budget given anew is for what is still to do, so from this session's start.
-        since = config.session if config.time_budget_s is not None else None
-        left = budget - _spent_s(tag, whole["variables"]["data"], since)
+    if budget["seconds"] is not None and _value_of(flags, "num_iterations") is None:
+        left = budget["seconds"] - _spent_s(tag, whole["variables"]["data"], budget["since"])
         flags = [*flags, f"--time_budget_s={_share_s(this, tag, left, whole):.0f}"]
     return [*flags, "--resume"] if runs.last_checkpoint(this, tag) else flags
 
@@ -142,17 +207,31 @@ def _value_of(flags: list[str], name: str) -> str | None:
     return next(values, None)
 
 
-def _with(flags: list[str], name: str, value: object) -> list[str]:
-    """The flags with this value instead of the one before."""
-    return [*(f for f in flags if not f.startswith(f"--{name}=")), f"--{name}={value}"]
+def _without(flags: list[str], name: str) -> list[str]:
+    return [flag for flag in flags if not flag.startswith(f"--{name}=")]
 
 
-def _spent_s(tag: str, data: str, session: str | None) -> float:
-    """Seconds worked on a tag, or in one session of it; downloads do not count."""
+def _set(whole: dict[str, Any], name: str, value: object) -> None:
+    """This value in every stage that has the flag."""
+    for stage_name, flags in whole["stages"].items():
+        if _value_of(flags, name) is not None:
+            whole["stages"][stage_name] = [*_without(flags, name), f"--{name}={value}"]
+
+
+def _fitting_rows(flags: list[str], most: int) -> int | None:
+    """The largest number of rows at once, up to `most`, that makes up a step of this stage."""
+    total, length = (int(_value_of(flags, n) or 0) for n in ("total_batch_size", "max_seq_len"))
+    return next((n for n in range(most, 0, -1) if total % (n * length) == 0), None)
+
+
+def _spent_s(tag: str, data: str, since: str | None) -> float:
+    """Seconds worked on a tag, at all or since a session began; downloads do not count."""
+    worked = runs.worked(tag, time.time())
+    sessions = [work.session for work in worked]
     return sum(
-        work.ended - work.started
-        for work in runs.worked(tag, time.time())
-        if session in (None, work.session) and not (work.stage == "data" and data == "fineweb")
+        max(0.0, work.ended - work.started)  # a clock may have gone back
+        for work in worked[sessions.index(since) if since in sessions else 0 :]
+        if not (work.stage == "data" and data == "fineweb")
     )
 
 
@@ -173,19 +252,7 @@ def status(config: PlanConfig) -> None:
     """
     keep_in(config.log_file)
     tag = config.model_tag or runs.newest_tag()
-    planned = runs.read_plan(tag)["variables"]
-    free = ("driver", "model_tag", "device_batch_size", "memory_gb", "time_budget_s")
-    for field in fields(config):
-        given = getattr(config, field.name)
-        if field.name in (*free, "dry_run", "log_file", "fresh") or given is None:
-            continue
-        if field.name == "data" and given == "auto":  # what it came to is in the plan
-            continue
-        if given != planned[field.name]:
-            raise UserError(
-                f"{field.name}={given}: the run {tag} was started with {planned[field.name]}; "
-                "leave it out to continue that run, or start another with bash dev/runcpu.sh"
-            )
+    _refuse_what_differs(config, tag)
     say("Status:")
     to_do = []
     for s in TRAINED:
@@ -212,6 +279,23 @@ def status(config: PlanConfig) -> None:
     say(f"→ Will run: {to_do[0]} only" if len(to_do) == 1 else f"→ Will run: {' → '.join(to_do)}")
 
 
+def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
+    """Raise UserError for a variable that the plan has otherwise, by the name that was typed."""
+    whole = runs.read_plan(tag)
+    for name, given in asdict(config).items():
+        if given is None or name in (*FREE, *NOT_OF_THE_RUN) or (name, given) == ("data", "auto"):
+            continue  # what auto came to is in the plan
+        typed = whole["variables"].get(name)
+        found = (_value_of(flags, name) for flags in whole["stages"].values())
+        came_to = next((value for value in found if value is not None), typed)
+        if str(given) not in (str(typed), str(came_to)):
+            had = "without it" if came_to is None else f"with {came_to}"
+            raise UserError(
+                f"{VARIABLES.get(name, name.upper())}={given}: the run {tag} was started {had}; "
+                "leave it out to continue that run, or start another with bash dev/runcpu.sh"
+            )
+
+
 def killed(config: KilledConfig) -> None:
     """After a SIGKILL: where it was memory that ran out, do half as much at once from now on."""
     keep_in(config.log_file)
@@ -224,20 +308,16 @@ def killed(config: KilledConfig) -> None:
         say(f"Something ended {this.name} (SIGKILL).")
         return
     flags = whole["stages"][this.name]
-    total, rows, length = (
-        int(_value_of(flags, name) or 0)
-        for name in ("total_batch_size", "device_batch_size", "max_seq_len")
-    )
-    fewer = next((n for n in range(rows // 2, 0, -1) if total % (n * length) == 0), None)
+    rows = int(_value_of(flags, "device_batch_size") or 0)
+    fewer = _fitting_rows(flags, rows // 2)
     if fewer is None:
         say(f"{this.name} ran out of memory with one row at once: {runs.TOO_LARGE}")
         return
-    for stage in TRAINED:
-        whole["stages"][stage.name] = _with(whole["stages"][stage.name], "device_batch_size", fewer)
+    _set(whole, "device_batch_size", fewer)
     storage.write_json(runs.plan_path(tag), whole)
     say(
-        f"{this.name} ran out of memory: it will go on with DEVICE_BATCH_SIZE={fewer} instead of "
-        f"{rows}, as many tokens a step as before."
+        f"{this.name} ran out of memory: it will continue with DEVICE_BATCH_SIZE={fewer} instead "
+        f"of {rows}, as many tokens per step as before."
     )
 
 
@@ -254,7 +334,7 @@ def finish(config: TagConfig) -> None:
     started = runs.read_plan(tag)["time"]
     answers = runs.measured("chat_eval", tag)
     say()
-    say(f"{tag} is trained, {duration(time.time() - started)} after the plan.")
+    say(f"{tag} is trained, {duration(max(0.0, time.time() - started))} after the plan.")
     if smoke_test:
         read = (
             f"This was a smoke test: the model has read {runs.tokens_read(tag) / 1e6:.1f} M tokens"

@@ -63,21 +63,32 @@ def read_plan(tag: str) -> dict[str, Any]:
     """The plan of a tag. Raises UserError where there is none."""
     path = plan_path(tag)
     if not path.exists():
-        raise UserError(f"no run named {tag} in {path.parent}: start one with bash dev/runcpu.sh")
+        others = ", ".join(tag for *_, tag in _plans())
+        there_is = f"there is: {others}" if others else "start one with bash dev/runcpu.sh"
+        raise UserError(f"no run named {tag} in {path.parent}; {there_is}")
     return storage.read_json(path)
+
+
+def _plans() -> list[tuple[int, float, str]]:
+    """(number, time, tag) of every plan, oldest first; by number, since clocks go back."""
+    paths = (storage.base_dir() / "pipeline").glob("*.json")
+    read = [(storage.read_json(path), path.stem) for path in paths]
+    return sorted((plan.get("number", 0), plan["time"], tag) for plan, tag in read)
+
+
+def next_number() -> int:
+    """Of a plan that is about to be made."""
+    return 1 + max((number for number, *_ in _plans()), default=0)
 
 
 def newest_tag() -> str:
     """The tag of the newest plan. Raises UserError where there is none."""
-    plans = [
-        (storage.read_json(path)["time"], path.stem)
-        for path in (storage.base_dir() / "pipeline").glob("*.json")
-    ]
+    plans = _plans()
     if not plans:
         raise UserError(
             f"nothing to continue in {storage.base_dir()}: start with bash dev/runcpu.sh"
         )
-    return max(plans)[1]
+    return plans[-1][-1]
 
 
 def last_checkpoint(stage: Stage, tag: str) -> checkpoints.Checkpoint | None:

@@ -11,9 +11,19 @@ PLANNED = (
     "num_iterations", "warmup", "warmdown", "total_batch_size", "max_seq_len", "data",
     "data_shards", "seed", "depth",
 )  # fmt: skip
+# What it takes over unless this command says otherwise. All of these are None where not given:
+# a default such as 0 or False could not be told from the same value given to change a saved one.
+TAKEN_OVER = (
+    "device_batch_size", "device_type", "dtype", "compile", "eval_every", "eval_tokens",
+    "save_every", "save_minutes", "on_divergence", "memory_gb", "wandb_run",
+)  # fmt: skip
 # Where nothing is said, by stage.
 ITERATIONS = {"base": 50, "mid": 100, "sft": 100}
 WARMDOWN = {"base": 0.4, "mid": 0.4, "sft": 0.8}
+DEFAULTS = {
+    "warmup": 0.0, "eval_every": 0, "save_every": 0, "save_minutes": 10.0, "on_divergence": "stop",
+    "seed": 42,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,10 @@ class OptimFlags:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Flags of every training stage. None means: derived, or inherited from the stage before."""
+    """Flags of every training stage.
+
+    None means: derived, inherited from the stage before, or in a resumed run what it had.
+    """
 
     model_tag: str | None = None
     """name of the model (default: d<depth> for base, the newest for mid and SFT)"""
@@ -79,18 +92,18 @@ class StageConfig:
     """tokens a row, the context length (default: 256, then inherited)"""
     data: str | None = None
     """tinyworld, fineweb, or a folder of your own (default: tinyworld, then inherited)"""
-    eval_every: int = 0
-    """updates between evaluations; 0: only at the end"""
+    eval_every: int | None = None
+    """updates between evaluations; 0: only at the end (default: 0)"""
     eval_tokens: int | None = None
     """held-out tokens an evaluation (default: by memory)"""
-    save_every: int = 0
-    """updates between checkpoints; 0: by time only"""
-    save_minutes: float = 10.0
-    """minutes between checkpoints; 0: only at the end (and when interrupted)"""
-    on_divergence: str = "stop"
-    """stop, or rollback: back to the last checkpoint and past the batch at which it happened"""
+    save_every: int | None = None
+    """updates between checkpoints; 0: by time only (default: 0)"""
+    save_minutes: float | None = None
+    """minutes between checkpoints; 0: only at the end, and when interrupted (default: 10)"""
+    on_divergence: str | None = None
+    """stop, or rollback: back to the last checkpoint and past the bad batch (default: stop)"""
     resume: bool = False
-    """go on with an interrupted run, from the step at which it stopped"""
+    """continue an interrupted run from the step at which it stopped"""
     dry_run: bool = False
     """print what would be done, train nothing"""
     memory_gb: int | None = None
@@ -101,8 +114,8 @@ class StageConfig:
     """float32 or bfloat16 for activations (default: bfloat16 on cuda only)"""
     compile: bool | None = None
     """torch.compile (default: on cuda only)"""
-    seed: int = 42
-    """of the first weights and the order of the data"""
+    seed: int | None = None
+    """of the first weights and the order of the data (default: 42)"""
     optim: OptimFlags = field(default_factory=OptimFlags)
     wandb_run: str | None = None
     """also send the metrics to Weights & Biases, as a run of this name (default: off)"""
@@ -111,7 +124,9 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense by name, with the rule."""
-        for name in ("num_iterations", "device_batch_size", "total_batch_size", "eval_tokens"):
+        for name in (
+            "num_iterations", "device_batch_size", "total_batch_size", "eval_tokens", "memory_gb",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: it must be 1 or more")
@@ -119,15 +134,16 @@ class StageConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name}={value}: it must be from 0 to 1")
-        if self.time_budget_s is not None and not self.time_budget_s > 0:
+        if self.time_budget_s is not None and not 0 < self.time_budget_s < float("inf"):
             raise ValueError(f"time_budget_s={self.time_budget_s}: it must be more than 0")
         if self.max_seq_len is not None and self.max_seq_len < 8:
             raise ValueError(f"max_seq_len={self.max_seq_len}: it must be 8 or more")
-        for name in ("eval_every", "save_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be 0 (off) or more")
-        if not 0 <= self.save_minutes < float("inf"):
-            raise ValueError(f"save_minutes={self.save_minutes}: it must be 0 (off) or more")
+        for name in ("eval_every", "save_every", "save_minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name}={value}: it must be 0 (off) or more")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: it must be from 0 to {2**63 - 1}")
         choices = {
             "device_type": ("cuda", "mps", "cpu"),
             "dtype": ("float32", "bfloat16"),

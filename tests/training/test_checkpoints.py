@@ -6,16 +6,21 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import torch
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from nanochat.gpt import GPT
+from nanochat.gpt_config import GPTConfig
 from nanochat.system import storage
 from nanochat.system.cli import Failure, UserError
 from nanochat.system.device import open_device
+from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import loop, pipeline, stage
+from nanochat.training import loop, pipeline, runs, stage
 from tests.training.test_runs import keep_plan
 from tests.training.test_stage import interrupt_after, interrupted
 
@@ -96,7 +101,7 @@ def test_where_nothing_is_whole_a_stage_begins_anew_and_keeps_what_was_there(
     monkeypatch.setattr(pipeline.os, "execv", lambda *arguments: called.append(arguments[1]))
     pipeline.stage(pipeline.StageRunConfig("base_train", "d1"))
     assert "--resume" not in called[0]
-    assert "begins anew (kept: d1-old1)" in capsys.readouterr().out
+    assert "starts from scratch (kept: d1-old1)" in capsys.readouterr().out
     assert (base_dir / "base_checkpoints" / "d1-old1" / "step_000004").exists()
 
 
@@ -183,7 +188,7 @@ def test_too_little_room_is_said_before_the_first_step(
 def test_too_little_memory_is_said_before_the_first_step(
     run_stage: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    little = type("Memory", (), {"available": 10_000_000, "total": 8 * 2**30})()
+    little = type("Memory", (), {"available": 1_000, "total": 8 * 2**30})()
     monkeypatch.setattr(stage.psutil, "virtual_memory", lambda: little)
     run_stage("base_train", num_iterations=1)
     assert "0.0 GB are free: close other programs, or set a smaller" in capsys.readouterr().out
@@ -211,6 +216,91 @@ def test_one_of_another_version_is_left_out_and_said(
     forget_what_was_seen()
     assert checkpoints.find("base").step == 3
     assert "was written by another version (schema 1, this one reads 2)" in capsys.readouterr().out
+
+
+# ---- which one is the newest
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("save"), st.integers(min_value=1, max_value=3)),
+        st.tuples(st.just("damage the newest"), st.sampled_from(EVERY_FILE)),
+        st.tuples(st.just("another tag"), st.integers(min_value=1, max_value=900)),
+        st.tuples(st.just("note"), st.floats(min_value=0, max_value=9)),
+        st.tuples(st.just("clock"), st.integers(min_value=-10_000, max_value=10_000)),
+    ),
+    max_size=8,
+)
+# What is saved after these is at an earlier step than the two that are damaged.
+TWO_DAMAGED = [
+    ("save", 3), ("note", 1.0), ("save", 2), ("save", 2),
+    ("damage the newest", EVERY_FILE[0]), ("damage the newest", EVERY_FILE[0]),
+]  # fmt: skip
+TINY_MODEL, NO_WORDS = GPT(GPTConfig(1, 300, 8)), Tokenizer([])
+
+
+def save(tag: str, step: int, time: float, finished: bool = False) -> Path:
+    state = {
+        "tag": tag, "step": step, "time": time, "finished": finished,
+        "model": TINY_MODEL.config.to_json(),
+    }  # fmt: skip
+    optimizer = {"step": torch.full((4,), float(step))}
+    return checkpoints.save("base", state, TINY_MODEL, NO_WORDS, optimizer)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(events=EVENTS)
+@example(events=TWO_DAMAGED)
+@example(events=[("save", 3), ("another tag", 1), ("clock", -3600), ("save", 3)])
+def test_what_was_saved_last_is_the_newest_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[tuple[str, Any]]
+) -> None:
+    """Resumed from what is whole, over damaged later steps, while the clock jumps."""
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
+    monkeypatch.setattr(storage, "_sync", lambda path: None)
+    clock = 1e6
+    for event, value in [*events, ("save", 1), ("save", 2)]:
+        clock += 1.0
+        found = checkpoints.newest_whole(checkpoints.find_all("base", "d1"))
+        if event == "save":
+            step = (found.step if found else 0) + value
+            folder = save("d1", step, clock)
+            assert folder.exists(), "not removed by its own save"
+            assert checkpoints.find("base").folder == folder
+            assert checkpoints.find("base", "d1").folder == folder
+            assert checkpoints.newest_whole(checkpoints.find_all("base", "d1")).folder == folder
+            if found is not None and found.step < step:
+                assert found.damage(resume=True) is None, "the one before it is kept, too"
+        elif event == "damage the newest" and found is not None:
+            flip(found.folder / value, 99)
+            forget_what_was_seen()
+        elif event == "another tag":
+            folder = save("d2", value, clock)
+            assert checkpoints.find("base").folder == folder
+        elif event == "note" and found is not None:
+            checkpoints.note_best("base", "d1", found.step, value)
+        elif event == "clock":
+            clock += value
+    last = save("d1", 10_000, 1.0, finished=True)
+    assert runs.is_finished(runs.TRAINED[0], "d1")
+    kept = [c.folder for c in checkpoints.find_all("base", "d1")]
+    assert [f for f in kept if (f / checkpoints.OPTIMIZER).exists()] == [last]
+
+
+def test_checkpoints_from_before_saves_had_numbers_are_older_and_go_by_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
+    for step, time in ((20, 5.0), (10, 9.0)):
+        path = save("d1", step, time) / "state.json"
+        state = storage.read_sealed(path)
+        del state["number"]
+        storage.write_sealed(path, state)
+    assert [c.step for c in checkpoints.find_all("base")] == [20, 10]
+    save("d1", 15, 1.0)
+    assert [c.step for c in checkpoints.find_all("base")] == [10, 15]
 
 
 # ---- files from elsewhere

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,16 +16,12 @@ from nanochat.training.plan import PlanConfig, batch_of, resolve, stage_flags
 
 
 def keep_plan(tag: str, started: list, **variables) -> None:
-    resolved = resolve(PlanConfig(model_tag=tag, memory_gb=16, **variables))
+    resolved = resolve(PlanConfig(**{"model_tag": tag, "memory_gb": 16, **variables}))
     storage.write_json(
         runs.plan_path(tag),
         {
             "time": 1000.0,
-            "variables": {
-                "data": resolved.data,
-                "time_budget_s": resolved.time_budget_s,
-                "memory_gb": resolved.memory_gb,
-            },
+            "variables": asdict(resolved),
             "stages": stage_flags(resolved, batch_of(resolved)),
             "started": started,
         },
@@ -67,6 +64,10 @@ def test_a_budget_counts_work_not_breaks_nor_downloads(base_dir: Path) -> None:
     assert pipeline._spent_s("d4", "tinyworld", None) == pytest.approx(100 + 200 + 60, abs=1)
     assert pipeline._spent_s("d4", "fineweb", None) == pytest.approx(200 + 60, abs=1)
     assert pipeline._spent_s("d4", "tinyworld", "b") == pytest.approx(60, abs=1)
+    # A clock that went back an hour between two stages takes nothing away.
+    keep_plan("d4", [[now - 60, "data", "a"], [now - 3660, "base_train", "a"], [now, "x", "b"]])
+    assert pipeline._spent_s("d4", "tinyworld", "b") == pytest.approx(0, abs=1)
+    assert pipeline._spent_s("d4", "tinyworld", None) >= 0
 
 
 def test_the_stages_of_a_budget_leave_room_for_measuring(base_dir: Path) -> None:
@@ -124,13 +125,53 @@ def test_auto_is_what_it_came_to_when_continued(
     base_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_plan("d4", [])
-    whole = runs.read_plan("d4")
-    whole["variables"]["depth"] = 4
-    storage.write_json(runs.plan_path("d4"), whole)
     pipeline.status(PlanConfig(model_tag="d4", data="auto"))
     assert "Will run" in capsys.readouterr().out
-    with pytest.raises(pipeline.UserError, match="data=fineweb: the run d4 was started with tiny"):
-        pipeline.status(PlanConfig(model_tag="d4", data="fineweb"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"data": "fineweb"}, "NANOCHAT_DATA=fineweb: the run d4 was started with tinyworld;"),
+        ({"depth": 2}, "DEPTH=2: the run d4 was started with 4;"),
+        ({"eval_tokens": 4096}, "EVAL_TOKENS=4096: the run d4 was started with 8192;"),
+        ({"total_batch_size": 256}, "TOTAL_BATCH_SIZE=256: the run d4 was started with 512;"),
+        ({"wandb_run": "x"}, "WANDB_RUN=x: the run d4 was started without it;"),
+        # What the plan derived, or the user gave, may be said again.
+        ({"eval_tokens": 8192, "split_tokens": 8192, "total_batch_size": 512, "depth": 4}, None),
+        ({"base_iterations": 50, "vocab_size": 4096, "data_shards": 4}, None),
+        ({"device_batch_size": 7, "memory_gb": 1, "time_budget_s": 60}, None),  # these may change
+    ],
+)
+def test_a_variable_that_differs_is_refused_as_it_was_typed(
+    base_dir: Path, given: dict, said: str | None
+) -> None:
+    keep_plan("d4", [])
+    if said is None:
+        return pipeline.status(PlanConfig(model_tag="d4", **given))
+    with pytest.raises(pipeline.UserError, match=said):
+        pipeline.status(PlanConfig(model_tag="d4", **given))
+
+
+def test_the_newest_plan_is_the_last_one_made_whatever_the_clock_says(
+    base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds in (9e8, 2e8, 5e8):
+        monkeypatch.setattr(pipeline.time, "time", lambda seconds=seconds: seconds)
+        tag = f"at-{seconds:.0f}"
+        pipeline.plan(PlanConfig(model_tag=tag, memory_gb=16))
+        assert runs.newest_tag() == tag
+    with pytest.raises(pipeline.UserError, match=r"no run named d9 .*there is: at-900000000, at-2"):
+        runs.read_plan("d9")
+
+
+def test_wandb_is_asked_for_before_anything_is_made(
+    base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(pipeline.UserError, match=r"WANDB_RUN=x, .*pip install wandb"):
+        pipeline.plan(PlanConfig(model_tag="d4", memory_gb=16, wandb_run="x"))
+    assert not runs.plan_path("d4").exists()
 
 
 def rows_planned(tag: str = "d4") -> list[str]:
@@ -164,3 +205,95 @@ def test_one_row_can_not_be_halved(base_dir: Path, capsys: pytest.CaptureFixture
     pipeline.killed(pipeline.KilledConfig("base_train", "d4", 1))
     assert "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH" in capsys.readouterr().out
     assert rows_planned() == before
+
+
+# ---- what may be changed about a run that is continued
+
+
+@pytest.fixture
+def continued(base_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    """continued("mid_train", memory_gb=8): the flags with which the stage is started."""
+    called = []
+    monkeypatch.setattr(pipeline.os, "execv", lambda program, argv: called.append(argv[3:]))
+
+    def run(name: str, session: str = "now", **given: int) -> list[str]:
+        pipeline.stage(pipeline.StageRunConfig(name, "d4", session=session, **given))
+        return called.pop()
+
+    return run
+
+
+def there_is(monkeypatch: pytest.MonkeyPatch, **finished: bool) -> None:
+    """Checkpoints: base=True is a finished one, mid=False an interrupted one."""
+    found = {k: SimpleNamespace(state={"finished": v}) for k, v in finished.items()}
+    monkeypatch.setattr(runs, "last_checkpoint", lambda stage, tag: found.get(stage.checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("planned", "given", "rows"),
+    [
+        ({"memory_gb": 128}, {"memory_gb": 64}, 8),
+        ({"memory_gb": 128}, {"memory_gb": 64, "device_batch_size": 2}, 2),
+        ({"memory_gb": 32}, {"memory_gb": 128}, 4),  # a step has no more
+        ({"memory_gb": 128}, {"device_batch_size": 9}, 8),
+        ({"memory_gb": 128, "device_batch_size": 16}, {"memory_gb": 8}, 1),
+        ({"memory_gb": 16, "time_budget_s": 1200}, {"memory_gb": 4}, 2),
+        ({"memory_gb": 64}, {"memory_gb": 64}, 8),
+    ],
+)
+def test_other_memory_means_other_rows_for_as_many_tokens_per_step(
+    base_dir: Path, continued, capsys: pytest.CaptureFixture, planned: dict, given: dict, rows: int
+) -> None:
+    keep_plan("d4", [], **planned)
+    before = runs.read_plan("d4")["stages"]["base_train"]
+    flags = continued("base_train", **given)
+    assert f"--device_batch_size={rows}" in flags
+    if "memory_gb" in given:
+        assert f"--memory_gb={given['memory_gb']}" in flags
+    kept = [f for f in before if not f.startswith(("--device_batch_size", "--memory_gb"))]
+    assert set(kept) <= set(flags), "as many tokens per step"
+    changed = f"--device_batch_size={rows}" not in before
+    assert ("as many tokens per step as before" in capsys.readouterr().out) == changed
+    # It holds for what is still to do, without being said again.
+    assert f"--device_batch_size={rows}" in continued("mid_train")
+    continued("chat_sft", **given)
+    assert "as many tokens" not in capsys.readouterr().out
+
+
+def budget_of(flags: list[str]) -> float | None:
+    found = pipeline._value_of(flags, "time_budget_s")
+    return None if found is None else float(found)
+
+
+def test_a_time_given_to_a_run_of_iterations_sizes_what_has_not_begun(
+    base_dir: Path, continued, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    keep_plan("d4", [], base_iterations=500)
+    there_is(monkeypatch, base=False)
+    flags = continued("base_train", time_budget_s=1000)
+    assert "TIME_BUDGET: base training keeps its 500 iterations; " in capsys.readouterr().out
+    assert {"--num_iterations=500", "--resume"} <= set(flags)
+    assert budget_of(flags) is None
+    there_is(monkeypatch, base=True)
+    flags = continued("mid_train", time_budget_s=1000)
+    assert not [f for f in flags if f.startswith("--num_iterations")]
+    assert "--warmdown=0" in flags
+    assert 100 < (budget_of(flags) or 0) < 250
+    # Interrupted there, and continued without a word about time: what is left of it counts.
+    there_is(monkeypatch, base=True, mid=False)
+    assert 100 < (budget_of(continued("mid_train", "later")) or 0) < 250
+    # Another time counts from its own session on.
+    assert 1_000 < (budget_of(continued("mid_train", "last", time_budget_s=9000)) or 0) < 2_000
+    assert "keeps" not in capsys.readouterr().out
+
+
+def test_a_time_that_can_change_nothing_is_refused(
+    base_dir: Path, continued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_plan("d4", [])
+    there_is(monkeypatch, base=True, mid=True, sft=False)
+    before = runs.read_plan("d4")
+    with pytest.raises(pipeline.UserError, match=r"SFT keeps its 100 iterations and is the last"):
+        continued("chat_sft", time_budget_s=1000)
+    assert runs.read_plan("d4") == before
+    assert "--num_iterations=100" in continued("chat_sft")
