@@ -12,6 +12,7 @@ from collections import defaultdict
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from nanochat.training.stage_config import OptimConfig
 
@@ -71,22 +72,16 @@ class MuonAdamW:
             "wte.weight": config.embedding_lr * scale,
             "lm_head.weight": config.unembedding_lr * scale,
         }
-        self.adamw = torch.optim.AdamW(
-            [{"params": [self.parameters[n]], "lr": lr} for n, lr in self.adam_lr.items()],
-            betas=(0.8, 0.95),
-            eps=1e-10,
-            weight_decay=0.0,
-            fused=True,
-        )
-        # What torch would make in the first update: so that memory which can't hold it runs out
-        # before anything is updated, and a resumed run fills tensors on the device they belong to.
-        for name in self.adam_lr:
-            weight = self.parameters[name]
-            self.adamw.state[weight] = {
-                "step": torch.zeros((), device=weight.device),
-                "exp_avg": torch.zeros_like(weight, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(weight, requires_grad=False),
+        # Made before the first update: memory that can't hold it runs out before anything is
+        # updated, and a resumed run fills tensors on the device they belong to.
+        self.adam_state = {
+            name: {
+                "step": torch.zeros((), device=self.parameters[name].device),
+                "exp_avg": torch.zeros_like(self.parameters[name], requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(self.parameters[name], requires_grad=False),
             }
+            for name in self.adam_lr
+        }
 
     def clip(self) -> Tensor:
         """The gradient's global norm before clipping; scales the gradients where it is above."""
@@ -101,9 +96,8 @@ class MuonAdamW:
     @torch.no_grad()
     def step(self, multiplier: float) -> None:
         """Update every weight; multiplier in [0, 1] scales all learning rates."""
-        for group, lr in zip(self.adamw.param_groups, self.adam_lr.values(), strict=True):
-            group["lr"] = lr * multiplier
-        self.adamw.step()
+        for name, lr in self.adam_lr.items():
+            self._adamw(name, lr * multiplier)
         for names, momentum in zip(self.stacks, self.momenta, strict=True):
             weights = [self.parameters[name] for name in names]
             gradients = torch.stack([w.grad for w in weights if w.grad is not None])
@@ -116,6 +110,16 @@ class MuonAdamW:
                 weight.mul_(1 - lr * self.config.weight_decay)
                 weight.add_(direction, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
+    def _adamw(self, name: str, lr: float) -> None:
+        weight, state = self.parameters[name], self.adam_state[name]
+        assert weight.grad is not None
+        # As torch.optim.AdamW does it, whose class would import torch's compiler: 2 s a stage.
+        adamw(
+            [weight], [weight.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            fused=True, amsgrad=False, maximize=False,
+            lr=lr, beta1=0.8, beta2=0.95, eps=1e-10, weight_decay=0.0,
+        )  # fmt: skip
+
     def zero_grad(self) -> None:
         """Set gradients to zero in place: the buffers are kept and reused."""
         for weight in self.parameters.values():
@@ -127,9 +131,8 @@ class MuonAdamW:
         state: dict[str, Tensor] = {}
         for names, momentum in zip(self.stacks, self.momenta, strict=True):
             state |= {f"momentum.{n}": m for n, m in zip(names, momentum.unbind(), strict=True)}
-        for name in self.adam_lr:
-            for key, value in self.adamw.state[self.parameters[name]].items():
-                state[f"{key}.{name}"] = value
+        for name, tensors in self.adam_state.items():
+            state |= {f"{key}.{name}": tensor for key, tensor in tensors.items()}
         return state
 
     @torch.no_grad()

@@ -126,7 +126,7 @@ def test_a_resumed_state_is_on_the_device_where_the_first_update_needs_it() -> N
             weight.grad = torch.zeros_like(weight)
         assert {t.device.type for t in saved.values()} == {"cpu"}
         assert {t.device.type for t in optimizer.state_tensors().values()} == {"cuda"}
-        optimizer.adamw.step()  # torch's own check of the devices
+        optimizer.step(1.0)  # torch checks the devices
 
 
 def test_the_state_is_there_before_the_first_update() -> None:
