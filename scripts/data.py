@@ -44,7 +44,7 @@ def main(config: Config) -> None:
         task_data.check_folder(Path(config.data))
     source = dataset.open_source(config.data, config.num_shards)
     documents = shards.count_documents(source.train_shards)
-    count = dataset.shards_in_words(len(source.train_shards))
+    count = log.counted(len(source.train_shards), "shard")
     log.say(
         f"{source.name}: {count}, {documents:,} documents, "
         f"{source.text_bytes() / 1e6:.1f} MB compressed; validation {source.val_shard.name}"

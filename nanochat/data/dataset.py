@@ -25,7 +25,7 @@ from nanochat.data.shards import (
 from nanochat.data.text_files import Tell
 from nanochat.system import storage
 from nanochat.system.cli import Failure, UserError
-from nanochat.system.log import say
+from nanochat.system.log import counted, say
 
 VALIDATION = imported.VALIDATION  # of what we write ourselves; else the last shard is it
 NEW_VOCAB_SIZES = ((200e6, 8_192), (1e9, 16_384))  # own text under so many bytes; above: 65,536
@@ -101,28 +101,20 @@ def _is_laid_out(folder: Path) -> bool:
     return (folder / "pretrain").is_dir()
 
 
-def shards_in_words(count: int) -> str:
-    """A number of shards for a person.
-
-    >>> shards_in_words(1), shards_in_words(4)
-    ('1 shard', '4 shards')
-    """
-    return f"{count} shard{'s' * (count != 1)}"
-
-
 def in_words(data: str, num_shards: int) -> str:
     """A source for the plan. Raises UserError for a folder from which nothing can be read."""
     if data == "tinyworld":
-        return f"tinyworld, {shards_in_words(num_shards)}, made on this machine, no network"
+        return f"tinyworld, {counted(num_shards, 'shard')}, made on this machine, no network"
     if data == "fineweb":
         there = len([p for p in fineweb.train_shards(num_shards) if p.exists()])
-        return f"fineweb, {num_shards} shards of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
+        shards = counted(num_shards, "shard")
+        return f"fineweb, {shards} of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
     if not _is_laid_out(_folder(data)):
         return f"{data}, {imported.scan(Path(data)).in_words()}"
     source = open_source(data, num_shards)
     return (
-        f"{source.name}, {len(source.train_shards)} shards of text, "
-        f"{len(source.conversation_files)} files of conversations"
+        f"{source.name}, {counted(len(source.train_shards), 'shard')} of text, "
+        f"{counted(len(source.conversation_files), 'file')} of conversations"
     )
 
 
@@ -196,7 +188,7 @@ def open_source(data: str, num_shards: int | None = None) -> Source:
     shards = shards_in(folder / "pretrain")
     if len(shards) < 2:
         raise UserError(
-            f"{folder / 'pretrain'} has {len(shards)} shards (shard_00000.parquet ...), "
+            f"{folder / 'pretrain'} has {counted(len(shards), 'shard')} (shard_00000.parquet ...), "
             "and at least 2 are needed: the last one is for validation"
         )
     talks = sorted((folder / "conversations").glob("*.jsonl*"))

@@ -14,7 +14,7 @@ from nanochat.data import hub
 from nanochat.data.shards import shard_path
 from nanochat.system import storage
 from nanochat.system.cli import Failure, UserError
-from nanochat.system.log import say
+from nanochat.system.log import counted, say
 
 REPO = "karpathy/fineweb-edu-100b-shuffle"
 LAST_SHARD = 1822  # for validation; those before it are for training
@@ -110,7 +110,7 @@ class Arrivals:
     def __init__(self, shards: tuple[Path, ...]) -> None:
         self.missing = [path for path in shards if not path.exists()]
         self._trouble, self._patience_s = "", GIVE_UP_S
-        say(f"{len(self.missing)} of {len(shards)} shards come while training goes on")
+        say(f"{len(self.missing)} of {counted(len(shards), 'shard')} will come during training")
         threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:

@@ -21,7 +21,7 @@ from nanochat.data.shards import read_epoch, shard_path, write_shard
 from nanochat.data.text_files import read_text
 from nanochat.system import storage
 from nanochat.system.cli import UserError
-from nanochat.system.log import say
+from nanochat.system.log import counted, say
 
 KINDS = (".txt", ".md", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")
 SHARD_CHARACTERS = 100_000_000
@@ -48,7 +48,8 @@ class Found:
         """For the plan."""
         others = f"; {self.others} others are of no kind that is read" if self.others else ""
         few = " (little: expect fluent nonsense in its style)" if self.is_small() else ""
-        return f"{len(self.files)} files, {self.text_bytes / 1e6:.1f} MB of text{few}{others}"
+        files, mb = counted(len(self.files), "file"), self.text_bytes / 1e6
+        return f"{files}, {mb:.1f} MB of text{few}{others}"
 
     def is_small(self) -> bool:
         """Whether it is too little to learn a language from."""
@@ -117,7 +118,8 @@ def bring_in(folder: Path) -> Iterator[str]:
                     counts[1] += 1
                     talks.write(json.dumps(item, ensure_ascii=False) + "\n")
                 if sum(counts) % SHOWN_EVERY == 0:
-                    yield f"{counts[0]:,} documents, {counts[1]:,} conversations | {path.name}"
+                    talked = counted(counts[1], "conversation")
+                    yield f"{counted(counts[0], 'document')}, {talked} | {path.name}"
         if counts[0] < 2 and counts[1]:
             say(
                 f"{folder} has conversations and no documents: their text is read as documents, too"
@@ -127,8 +129,8 @@ def bring_in(folder: Path) -> Iterator[str]:
                     parts.append(piece)
         if not parts.close():
             raise UserError(
-                f"{folder} has {counts[0]} documents, and at least 2 are needed (one is held out): "
-                "add text, or leave NANOCHAT_DATA out for tinyworld"
+                f"{folder} has {counted(counts[0], 'document')}, and at least 2 are needed "
+                "(one is held out): add text, or leave NANOCHAT_DATA out for tinyworld"
             )
         if not counts[1]:
             (beside / CONVERSATIONS).unlink()

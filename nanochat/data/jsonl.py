@@ -17,7 +17,7 @@ from typing import Any
 from nanochat.conversation import Conversation, check
 from nanochat.data.text_files import Tell, read_text
 from nanochat.system.cli import UserError
-from nanochat.system.log import say
+from nanochat.system.log import counted, say
 
 SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 SHAREGPT = "ShareGPT's `from` and `value`"
@@ -61,13 +61,16 @@ def read(path: Path, tell: Tell = say) -> Iterator[str | Conversation]:
             f"{path}: none of its {found['unanswered']} conversations has an answer of the "
             "assistant's, so there is nothing to learn: add answers, or remove the file"
         )
-    told = [f"{count:,} conversations from {shape}" for shape, count in shapes.items() if shape]
+    told = [
+        f"{counted(count, 'conversation')} from {shape}" for shape, count in shapes.items() if shape
+    ]
     if found["bad"]:
-        told.append(f"{found['bad']:,} bad lines passed over, first {first_bad}")
+        told.append(f"{counted(found['bad'], 'bad line')} passed over, first {first_bad}")
     if found["unanswered"]:
-        told.append(f"{found['unanswered']:,} conversations without an answer left out")
+        told.append(f"{counted(found['unanswered'], 'conversation')} without an answer left out")
     if found["cleaned"]:
-        told.append(f"{found['cleaned']:,} lines had half characters (replaced) or NULs (left out)")
+        cleaned = counted(found["cleaned"], "line")
+        told.append(f"{cleaned} had half characters (replaced) or NULs (left out)")
     if told:
         tell(f"{path}: {'; '.join(told)}")
 

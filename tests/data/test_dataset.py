@@ -24,6 +24,7 @@ from nanochat.data.shards import (
     write_shard,
 )
 from nanochat.system.cli import UserError
+from nanochat.system.log import counted
 
 TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
 
@@ -180,7 +181,7 @@ def test_a_folder_without_enough_shards(tmp_path: Path, count: int) -> None:
     for i in range(count):
         write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", ["text"])
     message = refusal(open_source, str(tmp_path))
-    assert message.startswith(f"{tmp_path / 'pretrain'} has {count} shards")
+    assert message.startswith(f"{tmp_path / 'pretrain'} has {counted(count, 'shard')} (")
     assert "at least 2 are needed" in message
 
 

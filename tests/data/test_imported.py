@@ -188,7 +188,7 @@ def test_a_folder_with_nothing_readable(tmp_path: Path, base_dir: Path) -> None:
 def test_one_short_document_is_too_few(tmp_path: Path, base_dir: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.txt").write_text("Only this.")
-    with pytest.raises(UserError, match="has 1 documents, and at least 2 are needed"):
+    with pytest.raises(UserError, match="has 1 document, and at least 2 are needed"):
         taken(tmp_path / "one")
     assert not imported.place(tmp_path / "one").exists()
 

@@ -33,7 +33,7 @@ def test_web_text_of_which_a_part_comes_while_it_trains(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     assert "auto: the hub answers, so fineweb it is" in done.stdout
     assert "shard_00001.parquet: the connection was cut; trying again" in done.stdout
-    assert "2 of 6 shards come while training goes on" in done.stdout
+    assert "2 of 6 shards will come during training" in done.stdout
     state = next((base / "base_checkpoints" / "d1").glob("step_*/state.json"))
     assert json.loads(state.read_text())["config"]["data"] == "fineweb"
     assert (base / "report" / "report.md").read_text().startswith("# nanochat d1\n")
