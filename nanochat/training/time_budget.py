@@ -37,6 +37,7 @@ class TimeBudget:
         self.seconds, self.started, self.end_s, self.clock = seconds, started, end_s, clock
         self.fixed: int | None = None
         self.shortened_at: int | None = None  # step at which the guard last shortened the run
+        self._elapsed = 0.0
         self._recent: deque[float] = deque(maxlen=MOST_STEPS)
         self._first = True
 
@@ -45,7 +46,8 @@ class TimeBudget:
         if not self._first:
             self._recent.append(step_s)
         self._first = False
-        elapsed = self.clock() - self.started
+        # The clock on the wall, as it counts sleep; but it may be set back, and steps take time.
+        elapsed = self._elapsed = max(self.clock() - self.started, self._elapsed + step_s)
         left = self.seconds - self.end_s - elapsed
         if self.fixed is None:
             pace = self._pace(MOST_STEPS) if self._recent else step_s

@@ -17,6 +17,7 @@ from nanochat.system.cli import Failure, UserError
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import hooks, opening, stage
 from scripts import mid_train
+from tests.training.test_faults import broken_at
 from tests.training.test_stage import losses
 
 Run = Callable[..., None]
@@ -87,3 +88,28 @@ def test_a_measurement_that_is_no_number_is_not_the_best(
     assert storage.read_sealed(folder / "best.json")["loss"] == 5.0
     assert "NaN" not in (base_dir / "metrics" / "base_d1.jsonl").read_text()
     assert math.isnan(stage.mean_loss(opening.open_next("mid", mid_train.Config()), iter(())))
+
+
+def test_a_rollback_before_the_first_update(
+    run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    seen = broken_at(monkeypatch, bad=1)
+    flags = {"on_divergence": "rollback", "device_batch_size": 4, "total_batch_size": 128}
+    run_stage("base_train", num_iterations=2, **flags)
+    assert "diverged at step 1" in capsys.readouterr().out
+    assert checkpoints.find("base").step == 2
+    assert len(seen) == 3
+    assert all(math.isfinite(loss) for loss in losses(base_dir, "base_d1"))
+
+
+def test_wandb_that_is_missing_is_said_before_anything_changes(
+    run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stage("base_train", num_iterations=1)
+    before = sorted(base_dir.rglob("*"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(stage, "checked_compile", None)
+    monkeypatch.setattr(checkpoints, "free_tag", lambda *arguments: "d1")
+    with pytest.raises(UserError, match=r"WANDB_RUN=x, .*pip install wandb"):
+        run_stage("base_train", num_iterations=1, wandb_run="x")
+    assert sorted(base_dir.rglob("*")) == before

@@ -54,6 +54,18 @@ def test_a_minute_of_something_else_does_not_cut_the_run_short(begins: float) ->
     assert budget.shortened_at is None
 
 
+def test_a_clock_that_is_set_back_does_not_make_the_run_longer() -> None:
+    clock = [0.0]
+    budget = TimeBudget(1000.0, 0.0, clock=lambda: clock[0])
+    step = 0
+    while step < budget.iterations(step, 1.0):
+        step += 1
+        clock[0] += 1.0
+        if step == 100:
+            clock[0] -= 3600.0
+    assert 900 <= step <= 1000
+
+
 def test_a_slow_beginning_does_not_cut_the_run_short() -> None:
     used, _, _ = run(1000.0, lambda step, now: 0.3 if now < 60 else 0.15)
     assert 0.97 <= used <= 1.02
