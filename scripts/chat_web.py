@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,6 +10,8 @@ from typing import Annotated
 import tyro
 
 from nanochat.system import cli
+
+NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def main(config: Config) -> None:
     """Take the port, load the model, serve until Ctrl-C."""
     listening = listen(config.port)
     from nanochat.engine import Engine, Sampling
-    from nanochat.server.app import Server, create_app
+    from nanochat.server.app import create_app
+    from nanochat.server.connections import Server
     from nanochat.server.worker import Worker
     from nanochat.system.device import open_device
     from nanochat.training import checkpoint_manager as checkpoints
@@ -64,23 +68,33 @@ def main(config: Config) -> None:
         flush=True,
     )
     try:
-        Server(app, worker).run(sockets=[listening])
+        Server(app, worker).run(sockets=listening)
     finally:
         worker.close()
 
 
-def listen(port: int) -> socket.socket:
-    """Take the port at once, so that nobody waits for a model in vain; this machine only."""
-    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()  # a browser that is early waits instead of failing
-    except OSError as error:
-        other = port + 1 if 1024 <= port < 65535 else 8001  # below 1024 is the system's
-        raise cli.UserError(
-            f"port={port} can't be used ({error.strerror}): give another, --port={other}"
-        ) from None
+def listen(port: int) -> list[socket.socket]:
+    """Take the port at once, so that nobody waits for a model in vain; this machine only.
+
+    Under both of localhost's addresses: a browser takes either, and on the one that we left open
+    another program could answer. Port 0: any that is free.
+    """
+    taken: list[socket.socket] = []
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            one = socket.socket(family, socket.SOCK_STREAM)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((address, port))
+            one.listen()  # a browser that is early waits instead of failing
+        except OSError as error:
+            if error.errno in NO_IPV6 and taken:
+                break
+            other = port + 1 if 1024 <= port < 65535 else 8001  # below 1024 is the system's
+            raise cli.UserError(
+                f"port={port} can't be used ({error.strerror}): give another, --port={other}"
+            ) from None
+        taken.append(one)
+        port = one.getsockname()[1]
     return taken
 
 

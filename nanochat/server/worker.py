@@ -1,14 +1,14 @@
 """One thread that owns the model; what is asked waits in a queue, one answer is made at a time.
 
 The event loop never runs the model, so the server answers while a model thinks. A job that nobody
-waits for any more is cancelled and ends at the next piece of its answer.
+waits for any more is cancelled: it gives up its place in the queue at once, or ends at the next
+piece of its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 from collections.abc import AsyncIterator, Sequence
 
@@ -59,41 +59,48 @@ class Worker:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=MOST_WAITING)
-        self._live: set[Job] = set()  # waiting or being answered
+        self._changed = threading.Condition()  # guards what follows
+        self._waiting: list[Job] = []
+        self._answering: Job | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> Job:
-        """Ask; raises Busy where too many wait already."""
+        """Ask; raises Busy where too many wait already, Stopped where the server is ending."""
         job = Job(prompt, sampling)
-        self._live.add(job)
-        try:
+        with self._changed:
             if self._stopped:
-                raise queue.Full
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self._live.discard(job)
-            raise Busy from None
+                raise Stopped
+            self._waiting = [other for other in self._waiting if not other.cancelled.is_set()]
+            if len(self._waiting) >= MOST_WAITING:
+                raise Busy
+            self._waiting.append(job)
+            self._changed.notify()
         return job
 
     def stop(self) -> None:
         """Let go at once of everybody who waits, whatever the model does; take no more."""
-        self._stopped = True
-        for job in list(self._live):
-            job.cancel()
-            job.put(Stopped())
+        with self._changed:
+            self._stopped = True
+            for job in [*self._waiting, *filter(None, [self._answering])]:
+                job.cancel()
+                job.put(Stopped())
+            self._changed.notify()
 
     def close(self, timeout_s: float = 10) -> None:
         """Stop, and wait for the thread: a process must not end in the middle of torch's work."""
         self.stop()
-        with contextlib.suppress(queue.Full):
-            self._jobs.put(None, timeout=timeout_s)
-            self._thread.join(timeout_s)
+        self._thread.join(timeout_s)
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopped)
+            self._answering = None if self._stopped else self._waiting.pop(0)
+            return self._answering
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             try:
                 if not job.cancelled.is_set():
                     for event in self.engine.stream(job.prompt, job.sampling):
@@ -103,5 +110,3 @@ class Worker:
                 job.put(None)
             except Exception as error:  # one failed answer must not end the server
                 job.put(error)
-            finally:
-                self._live.discard(job)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from nanochat.engine import Engine, Event, Sampling
 from nanochat.gpt import GPT
-from nanochat.server.app import Server, create_app
+from nanochat.server.app import create_app
+from nanochat.server.connections import Server
 from nanochat.server.worker import Worker
 from nanochat.tokenizer import Tokenizer
 from scripts.chat_web import listen
+
+HI = [{"role": "user", "content": "Hi?"}]
+URL = "/v1/chat/completions"
 
 
 class Scripted(Engine):
@@ -28,7 +33,7 @@ class Scripted(Engine):
         self.samplings: list[Sampling] = []
 
     def say(self, *texts: str, why: str = "stop") -> None:
-        self.script = [*(Event("text", text) for text in texts), Event("done", why)]
+        self.script = [*(Event("text", text) for text in texts), Event("done", why, len(texts))]
 
     def drip(self) -> bool:
         """Go on piece by piece until nobody listens; whether that came before the end.
@@ -65,10 +70,24 @@ def served(engine: Engine) -> Iterator[str]:
     listening = listen(0)
     worker = Worker(engine)
     server = Server(create_app(worker, "d4 sft", Sampling(0.0, 50, 32)), worker)
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread = threading.Thread(target=server.run, args=(listening,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listening[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(5)
+
+
+def connect(address: str) -> socket.socket:
+    """A connection that a test speaks HTTP on by itself."""
+    host, port = address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def head(length: int) -> bytes:
+    """Of a question with a body of so many bytes."""
+    return (
+        f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()

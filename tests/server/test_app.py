@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
@@ -17,14 +16,12 @@ from typing import Any
 import pytest
 import requests
 
-from nanochat.engine import Engine, Event
+from nanochat.engine import Engine, Event, Sampling
 from nanochat.gpt import GPT
+from nanochat.server.request import LARGEST
 from nanochat.server.worker import MOST_WAITING
 from nanochat.tokenizer import Tokenizer
-from tests.server.scripted import Scripted, served
-
-HI = [{"role": "user", "content": "Hi?"}]
-URL = "/v1/chat/completions"
+from tests.server.scripted import HI, URL, Scripted, connect, head, served
 
 
 @pytest.fixture
@@ -42,6 +39,15 @@ def ask(address: str, **wanted: Any) -> requests.Response:
     return requests.post(address + URL, json={"messages": HI, **wanted}, timeout=20)
 
 
+def post(address: str, body: bytes, **headers: str) -> requests.Response:
+    sent = {"Content-Type": "application/json", **headers}
+    return requests.post(address + URL, data=body, headers=sent, timeout=20)
+
+
+def said(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
 def chunks(response: requests.Response) -> list[dict]:
     lines = [line for line in response.text.split("\n\n") if line]
     assert lines[-1] == "data: [DONE]"
@@ -56,6 +62,9 @@ def test_an_answer_at_once_and_in_pieces(engine: Scripted, address: str) -> None
     (choice,) = whole["choices"]
     assert choice["message"] == {"role": "assistant", "content": "Hello, wörld 😀"}
     assert choice["finish_reason"] == "stop"
+    count = len(engine.prompts[0])
+    usage = {"prompt_tokens": count, "completion_tokens": 3, "total_tokens": count + 3}
+    assert whole["usage"] == usage
     response = ask(address, stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     pieces = chunks(response)
@@ -65,20 +74,78 @@ def test_an_answer_at_once_and_in_pieces(engine: Scripted, address: str) -> None
     assert deltas[0]["role"] == "assistant"
     assert [d["content"] for d in deltas if d.get("content")] == ["Hello", ", ", "wörld 😀"]
     assert [p["choices"][0]["finish_reason"] for p in pieces][-1] == "stop"
+    assert not any("usage" in p for p in pieces)
+    *counted, last = chunks(ask(address, stream=True, stream_options={"include_usage": True}))
+    assert [p["choices"] for p in counted] == [p["choices"] for p in pieces]
+    assert {p["usage"] for p in counted} == {None}
+    assert (last["choices"], last["usage"]) == ([], usage)
 
 
-def test_what_is_asked_for_reaches_the_engine(engine: Scripted, address: str) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "sampling"),
+    [
+        ({}, Sampling(0.0, 50, 32)),
+        ({"temperature": 0.5, "top_k": 3, "seed": 7, "max_tokens": 9}, Sampling(0.5, 3, 9, 7)),
+        ({"temperature": None, "seed": None, "max_tokens": None}, Sampling(0.0, 50, 32)),
+        ({"max_completion_tokens": 2}, Sampling(0.0, 50, 2)),
+        ({"max_tokens": 9, "max_completion_tokens": 2}, Sampling(0.0, 50, 2)),
+        ({"max_tokens": 9, "max_completion_tokens": None}, Sampling(0.0, 50, 9)),
+        ({"max_tokens": -1}, Sampling(0.0, 50, LARGEST)),  # the engine stops at the context's end
+        ({"max_tokens": 131_072}, Sampling(0.0, 50, 131_072)),
+        ({"top_k": 0, "seed": -1}, Sampling(0.0, None, 32)),
+        ({"top_k": -1.0, "seed": 0}, Sampling(0.0, None, 32, 0)),
+        ({"temperature": 0.009}, Sampling(0.0, 50, 32)),
+        ({"temperature": 0.01}, Sampling(0.01, 50, 32)),
+        # What asks for nothing, and what nothing depends on.
+        ({"n": 1, "top_p": 1.0, "min_p": 0, "stop": [], "logprobs": False}, Sampling(0.0, 50, 32)),
+        ({"tools": [], "tool_choice": "auto", "logit_bias": {}}, Sampling(0.0, 50, 32)),
+        ({"response_format": {"type": "text"}, "presence_penalty": 0.0}, Sampling(0.0, 50, 32)),
+        ({"model": "gpt", "user": "x", "store": True, "metadata": {}}, Sampling(0.0, 50, 32)),
+    ],
+)
+def test_what_is_asked_for_reaches_the_engine(
+    engine: Scripted, address: str, wanted: dict, sampling: Sampling
+) -> None:
     engine.say("x")
-    ask(address, temperature=0.5, top_k=3, seed=7, max_tokens=9, model="gpt", n=1)
-    ask(address)
-    first, second = engine.samplings
-    assert (first.temperature, first.top_k, first.seed, first.max_new_tokens) == (0.5, 3, 7, 9)
-    assert (second.temperature, second.top_k, second.seed, second.max_new_tokens) == (
-        0,
-        50,
-        None,
-        32,
-    )
+    assert ask(address, **wanted).status_code == 200
+    assert engine.samplings == [sampling]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n", 3),
+        ("n", 0),
+        ("stop", "plus"),
+        ("stop", ["plus"]),
+        ("logprobs", True),
+        ("top_logprobs", 5),
+        ("logit_bias", {"5": 1}),
+        ("top_p", 0.9),
+        ("top_p", "x"),
+        ("min_p", 0.05),
+        ("presence_penalty", 1),
+        ("frequency_penalty", -1),
+        ("repetition_penalty", 1.1),
+        ("repeat_penalty", 1.1),
+        ("tools", [{"type": "function"}]),
+        ("tool_choice", "required"),
+        ("functions", [{}]),
+        ("function_call", {"name": "f"}),
+        ("response_format", {"type": "json_object"}),
+        ("response_format", {"type": "x" * 900}),
+        ("modalities", ["text", "audio"]),
+    ],
+)
+def test_what_would_change_the_answer_is_not_ignored(
+    engine: Scripted, address: str, name: str, value: Any
+) -> None:
+    error = ask(address, **{name: value}).json()["error"]
+    assert f"{name}=" in error["message"]
+    assert f"is not supported yet: leave {name} out" in error["message"]
+    assert len(error["message"]) < 250
+    assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+    assert engine.prompts == []
 
 
 def test_the_calculators_work_is_told_beside_the_answer(engine: Scripted, address: str) -> None:
@@ -107,10 +174,52 @@ def test_text_never_becomes_a_special_token(engine: Scripted, address: str) -> N
 
 def test_old_messages_are_dropped_and_that_is_told(engine: Scripted, address: str) -> None:
     engine.say("x")
-    talk = [*HI, {"role": "assistant", "content": "word " * 30}, *HI]
+    system = said("system", "S")
+    talk = [system, *HI, said("assistant", "word " * 30), *HI]
     assert ask(address, messages=talk).json()["nanochat"]["dropped_messages"] == 2
-    parts = [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}]
-    assert ask(address, messages=parts).status_code == 200
+    assert ask(address, messages=[system, *HI]).json()["nanochat"]["dropped_messages"] == 0
+    assert engine.prompts[0] == engine.prompts[1]
+
+
+@pytest.mark.parametrize(
+    ("messages", "same"),
+    [
+        ([said("user", [{"type": "text", "text": "Hi?"}])], HI),
+        ([said("user", [{"type": "input_text", "text": "H"}, {"type": "text", "text": "i?"}])], HI),
+        (
+            [*HI, said("assistant", [{"type": "output_text", "text": "Yes."}]), *HI],
+            [*HI, said("assistant", "Yes."), *HI],
+        ),
+        ([said("developer", "Be kind."), *HI], [said("system", "Be kind."), *HI]),
+        ([said("user", "A"), said("user", "B")], [said("user", "A\n\nB")]),
+        ([said("system", "S"), said("assistant", "Welcome!"), *HI], [said("system", "S"), *HI]),
+        (
+            [*HI, said("assistant", "Yes."), said("system", "S"), said("user", "B")],
+            [*HI, said("assistant", "Yes."), said("user", "S\n\nB")],
+        ),
+        # A call of a tool of the client's, and its result: passed over, the answer says it.
+        (
+            [
+                *HI,
+                said("assistant", None, tool_calls=[{"id": "1"}]),
+                said("tool", "19", tool_call_id="1"),
+                said("assistant", "It is 19."),
+                *HI,
+            ],
+            [*HI, said("assistant", "It is 19."), *HI],
+        ),
+        (
+            [*HI, {"role": "assistant", "refusal": "x"}, said("user", "B")],
+            [said("user", "Hi?\n\nB")],
+        ),
+    ],
+)
+def test_messages_as_other_programs_write_them(
+    engine: Scripted, address: str, messages: list, same: list
+) -> None:
+    engine.say("x")
+    assert ask(address, messages=messages).status_code == 200
+    assert ask(address, messages=same).status_code == 200
     assert engine.prompts[0] == engine.prompts[1]
 
 
@@ -122,21 +231,29 @@ def test_old_messages_are_dropped_and_that_is_told(engine: Scripted, address: st
         ({"messages": []}, "not empty"),
         ({"messages": ["Hi"]}, "list of {role, content}"),
         ({"messages": [{"role": "user"}]}, "must be text"),
-        ({"messages": [{"content": "x"}]}, "needs role and content"),
+        ({"messages": [{"content": "x"}]}, "role is system, user or assistant, not None"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "must be text"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, "must be the user's"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "role is system, user or assistant"),
         ({"messages": [*HI, {"role": "assistant", "content": "x"}]}, "last message must be"),
         ({"messages": [{"role": "user", "content": "word " * 900}]}, "make it shorter"),
         ({"temperature": -1}, "temperature must be a number from 0 to 10"),
         ({"temperature": "hot"}, "temperature must be"),
         ({"temperature": True}, "temperature must be"),
-        ({"top_k": 0}, "top_k must be a whole number"),
+        ({"messages": [{"role": "user", "content": " \n"}]}, "is empty: write something"),
+        ({"messages": [{"role": "user", "content": None}]}, "must be text"),
+        ({"messages": [*HI, {"role": "tool", "content": "19"}]}, "last message must be"),
+        ({"messages": [{"role": "r" * 900, "content": "x"}]}, "rrr..."),
+        ({"top_k": -2}, "top_k must be a whole number"),
+        ({"top_k": False}, "top_k must be a whole number"),
         ({"top_k": 1.5}, "top_k must be a whole number"),
-        ({"seed": -1}, "seed must be"),
+        ({"seed": -2}, "seed must be"),
         ({"max_tokens": 0}, "max_tokens must be"),
-        ({"max_tokens": 10**9}, "max_tokens must be"),
-        ({"temperature": 1e-300}, "temperature must be 0, or from 0.01 to 10"),
+        ({"max_tokens": -5}, "max_tokens must be"),
+        ({"max_completion_tokens": -5}, "max_completion_tokens must be"),
         ({"stream": "false"}, "stream must be true or false"),
+        ({"stream": "x" * 900}, "stream must be true or false"),
+        ({"stream_options": "x"}, "stream_options must be an object"),
+        ({"stream_options": {"include_usage": 1}}, "include_usage must be true or false"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(address: str, wanted: dict, words: str) -> None:
@@ -145,12 +262,16 @@ def test_what_is_wrong_is_said_in_a_sentence(address: str, wanted: dict, words: 
     error = response.json()["error"]
     assert words in error["message"]
     assert "\n" not in error["message"]
+    assert len(error["message"]) < 250
     assert error["type"] == "invalid_request_error"
+    assert error["param"] in (*wanted, *wanted.get("stream_options", ()), None)
+    too_long = "make it shorter" in error["message"]
+    assert error["code"] == ("context_length_exceeded" if too_long else None)
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"[]", b"\xff", b"[" * 100_000, b'{"messages": NaN'])
 def test_no_json_is_refused(address: str, body: bytes) -> None:
-    response = requests.post(address + URL, data=body, timeout=20)
+    response = post(address, body)
     assert response.status_code == 400
     assert response.json()["error"]["message"]
 
@@ -159,7 +280,7 @@ def test_no_json_is_refused(address: str, body: bytes) -> None:
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e999", "9" * 4000])
 def test_numbers_that_are_none_are_refused(address: str, field: str, number: str) -> None:
     body = f'{{"messages": {json.dumps(HI)}, "{field}": {number}}}'
-    response = requests.post(address + URL, data=body, timeout=20)
+    response = post(address, body.encode())
     assert response.status_code == 400
     assert field in response.json()["error"]["message"]
     assert len(response.json()["error"]["message"]) < 250
@@ -171,58 +292,94 @@ def test_half_a_character_is_no_accident(engine: Scripted, address: str) -> None
 
 
 def test_too_much_is_refused(address: str) -> None:
-    response = requests.post(address + URL, data=b" " * 1_100_000, timeout=20)
+    response = post(address, b" " * 1_100_000)
     assert response.status_code == 413
 
 
-def test_another_name_for_this_machine_is_not_answered(address: str) -> None:
-    host = address.removeprefix("http://")
-    port = host.split(":")[1]
-    for name, status in (
-        ("evil.example", 403),
-        ("localhost.evil.example", 403),
-        (f"127.0.0.1:{port}.evil", 403),
-        ("localhost", 200),
-        (f"LOCALHOST:{port}", 200),
-        (f"[::1]:{port}", 200),
-    ):
-        connection = http.client.HTTPConnection(host, timeout=20)
-        connection.request("GET", "/health", headers={"Host": name})
-        response = connection.getresponse()
-        assert response.status == status, name
-        assert ("error" in json.loads(response.read())) == (status != 200)
-
-
-def test_a_page_of_another_site_is_not_answered(engine: Scripted, address: str) -> None:
-    """A browser sends a plain POST without asking first; it must not make the model work."""
-    for origin in ("http://evil.example", "null", "https://localhost.evil.example"):
-        response = requests.post(
-            address + URL, json={"messages": HI}, headers={"Origin": origin}, timeout=20
-        )
-        assert response.status_code == 403
-        assert "error" in response.json()
-    assert engine.prompts == []
-    engine.say("x")
-    response = requests.post(
-        address + URL, json={"messages": HI}, headers={"Origin": address}, timeout=20
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1:1.evil", False),
+        ("e" * 5000, False),
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("[::1]:8000", True),
+    ],
+)
+@pytest.mark.parametrize("path", ["/health", "/health/", "/nothing", URL])
+def test_another_name_for_this_machine_is_not_answered(
+    address: str, name: str, path: str, served: bool
+) -> None:
+    """Neither with a page, nor with an error, nor with a redirect."""
+    response = requests.get(
+        address + path, headers={"Host": name}, timeout=20, allow_redirects=False
     )
-    assert response.status_code == 200
+    expected = {"/health": 200, URL: 405}.get(path, 404) if served else 403
+    assert response.status_code == expected
+    assert "location" not in response.headers
+    assert len(response.text) < 300
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://localhost.evil.example"}, 403),
+        ({"Origin": "http://localhost:3000"}, 403),  # another program's page
+        ({"Origin": "http://127.0.0.1"}, 403),
+        ({"Origin": "x" * 5000}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": ""}, 415),
+        ({"Sec-Fetch-Site": "same-origin", "Content-Type": "Application/JSON; charset=utf-8"}, 200),
+        ({"Origin": "own", "Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_a_page_of_another_site_is_not_answered(
+    engine: Scripted, address: str, sent: dict[str, str], status: int
+) -> None:
+    """A browser sends a plain POST without asking first; it must not make the model work."""
+    if sent.get("Origin") == "own":
+        sent = {**sent, "Origin": address}
+    engine.say("x")
+    response = post(address, json.dumps({"messages": HI}).encode(), **sent)
+    assert response.status_code == status
+    assert ("error" in response.json()) == (status != 200)
+    assert len(response.text) < 900
+    assert len(engine.prompts) == (status == 200)
     assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
 def test_what_is_not_there_is_said_in_the_same_shape(address: str) -> None:
-    for response in (requests.get(address + "/v1/nothing"), requests.get(address + URL)):
+    for response in (requests.get(f"{address}/{'x' * 5000}"), requests.get(address + URL)):
         assert response.status_code in (404, 405)
         assert response.json()["error"]["type"] == "invalid_request_error"
+        assert len(response.text) < 300
+    assert response.headers["allow"] == "POST"
 
 
 def test_the_page_allows_nothing_from_elsewhere(address: str) -> None:
     response = requests.get(address, timeout=20)
-    assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "http" not in response.text
-    for name in ("chat.js", "chat.css"):
-        assert requests.get(f"{address}/{name}", timeout=20).status_code == 200
-    assert requests.get(f"{address}/app.py", timeout=20).status_code == 404
+    for name in ("/", "/chat.js", "/chat.css", "/health", "/app.py", URL):
+        response = requests.get(address + name, timeout=20)
+        assert response.status_code == {"/app.py": 404, URL: 405}.get(name, 200)
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+        # A link may lead here from another site; a page may not use what is here.
+        link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert requests.get(address + name, headers=link).status_code == response.status_code
+        use = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}
+        assert requests.get(address + name, headers=use).status_code == 403
+        if response.status_code == 200:
+            head = requests.head(address + name, timeout=20)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == response.headers["content-length"]
 
 
 def test_health_answers_while_the_model_thinks(engine: Scripted, address: str) -> None:
@@ -241,11 +398,9 @@ def test_health_answers_while_the_model_thinks(engine: Scripted, address: str) -
 def test_who_goes_away_ends_his_answer(engine: Scripted, address: str, stream: bool) -> None:
     engine.say(*"abcdefgh" * 2000)
     engine.go.clear()
-    host, port = address.removeprefix("http://").split(":")
     body = json.dumps({"messages": HI, "stream": stream}).encode()
-    with socket.create_connection((host, int(port))) as connection:
-        head = f"POST {URL} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body)
+    with connect(address) as connection:
+        connection.sendall(head(len(body)) + body)
         assert engine.begun.wait(10)
     assert engine.drip()
     engine.say("again")
@@ -302,7 +457,9 @@ def test_too_many_at_once_are_told_so(engine: Scripted, address: str) -> None:
         if i == 0:
             assert engine.begun.wait(10)  # the first is no longer in the queue
     refused = ask(address)
-    assert refused.status_code == 503
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) < 60
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert "try again" in refused.json()["error"]["message"]
     engine.go.set()
     assert all(b"[DONE]" in response.raw.read() for response in waiting)
@@ -360,7 +517,7 @@ def saved(tiny_model: GPT, tokenizer: Tokenizer, base_dir: Path) -> Path:
     """A base dir with an SFT model in it."""
     from nanochat.training import checkpoint_manager as checkpoints
 
-    state = {"stage": "sft", "tag": "d2", "step": 1, "time": 1.0, "finished": True}
+    state: dict[str, Any] = {"stage": "sft", "tag": "d2", "step": 1, "time": 1.0, "finished": True}
     state["model"] = tiny_model.config.to_json()
     checkpoints.save("sft", state, tiny_model.float(), tokenizer, {})
     return base_dir

@@ -1,0 +1,124 @@
+"""Connections: how many, and how long one may take to say what it wants.
+
+Without limits, a program that opens connections and never finishes a request would take all the
+files that this process may open, and nobody else would be answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+import sys
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nanochat.server.worker import Worker
+
+PATIENCE_S = 20.0  # for a whole request to come in, or for a client to read on
+MOST_CONNECTIONS = 100
+AT_ONCE = 64  # accepted in one go, before any can be counted
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Connection(H11Protocol):
+    """uvicorn's, with a timer that runs while it is the client's turn."""
+
+    timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Where there are too many, the one that has kept the server waiting longest must go."""
+        super().connection_made(transport)
+        self._watch()
+        assert self.limit_concurrency is not None
+        if len(self.connections) >= self.limit_concurrency:
+            waits = {c: c.timer.when() for c in self.connections if c.timer}  # type: ignore
+            slowest = min(waits, key=waits.__getitem__)
+            self.connections.discard(slowest)
+            slowest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        super().connection_lost(exc)
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def handle_events(self) -> None:
+        """Called for what came in and, for a next request, at the end of an answer."""
+        super().handle_events()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._watch()
+
+    def shutdown(self) -> None:
+        """Wait for answers under way, not for requests under way."""
+        if self.timer and self.cycle and not self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    def _watch(self) -> None:
+        owes_request = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        for_client = owes_request or self.flow.write_paused
+        if for_client and self.timer is None:
+            self.timer = self.loop.call_later(PATIENCE_S, self.transport.abort)
+        elif not for_client and self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which ends the answers under way before it waits for them."""
+
+    def __init__(self, app: ASGIApp, worker: Worker) -> None:
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # 256 on macOS
+        few = files != resource.RLIM_INFINITY and files // 4 < MOST_CONNECTIONS
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_level="error",  # a warning would be a line for every broken request
+                backlog=AT_ONCE,
+                limit_concurrency=files // 4 if few else MOST_CONNECTIONS,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self.worker = worker
+        self._told = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn inside its event loop."""
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn after Ctrl-C."""
+        self.worker.stop()
+        await super().shutdown(sockets)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in NO_MORE_FILES):
+            loop.default_exception_handler(context)
+        elif not self._told:  # asyncio tries again every second, and says so many times over
+            self._told = True
+            print(
+                f"no more connections for now ({error.strerror}): some have to wait",
+                file=sys.stderr,
+            )
