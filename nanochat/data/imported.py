@@ -185,8 +185,8 @@ def _items(files: tuple[Path, ...]) -> Iterator[tuple[str | Conversation, Path]]
         for item in items:
             if not isinstance(item, str):
                 yield item, path
-            elif item.strip():
-                yield from ((piece, path) for piece in pieces(item))
+            else:
+                yield from ((piece, path) for piece in pieces(item) if piece.strip())
 
 
 def pieces(text: str) -> Iterator[str]:

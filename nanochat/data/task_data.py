@@ -142,12 +142,12 @@ def _choices(row: Row) -> Row:
     row = row.get("train") or row  # MMLU's auxiliary split is nested
     if "query" in row:
         question = row["query"].removeprefix("Question: ")
-        return {"question": question, "choices": row["choices"], "answer": row["gold"]}
+        return {"question": question, "choices": row["choices"], "answer": int(row["gold"])}
     if "answerKey" in row:
         choices = row["choices"]
         answer = choices["label"].index(row["answerKey"])  # letters, or digits in some rows
         return {"question": row["question"], "choices": choices["text"], "answer": answer}
-    return {"question": row["question"], "choices": row["choices"], "answer": row["answer"]}
+    return {"question": row["question"], "choices": row["choices"], "answer": int(row["answer"])}
 
 
 _SHAPES: dict[str, Callable[[Row], Row]] = {

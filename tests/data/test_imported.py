@@ -71,6 +71,13 @@ def test_what_was_read_stays_until_the_folder_changes(
     assert "Now it is another text." in texts_of(source)
 
 
+def test_a_million_blanks_are_no_documents(notes: Path) -> None:
+    before = texts_of(taken(notes))
+    (notes / "blanks.txt").write_text("first" + " " * 1_000_100 + "last")
+    new = [text.strip() for text in texts_of(taken(notes)) if text not in before]
+    assert sorted(new) == ["first", "last"]
+
+
 def test_two_folders_of_one_name_stay_apart(tmp_path: Path, base_dir: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name / "notes").mkdir(parents=True)
