@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from nanochat.system.cli import UserError
-from nanochat.system.log import say
+from nanochat.system.log import say_once
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -90,9 +90,9 @@ def open_device(
     """
     found, passed_over = ("cpu", None) if wanted == "cpu" else best_device()
     if wanted is None:
-        say(f"Autodetected device type: {found}")
+        say_once(f"Autodetected device type: {found}")
         if passed_over:
-            say(f"{passed_over}. Using the CPU.")
+            say_once(f"{passed_over}. Using the CPU.")
     elif wanted != found:
         reason = passed_over or f"this machine has: {found}"
         raise UserError(f"--device_type={wanted} can't be used: {reason}")
