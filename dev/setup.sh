@@ -10,12 +10,24 @@ VENV="$ROOT/.venv"
 STAMP="$VENV/setup.stamp"       # written last: what the finished .venv was made from
 UNFINISHED="$VENV/setup.unfinished" # there while packages are being written
 SETUP_LOG="$VENV/setup.log"
-CPU_INDEX=https://download.pytorch.org/whl/cpu
+WHEELS=https://download.pytorch.org/whl
 TORCH='torch>=2.9,<3'
+[ "$SYSTEM" != Darwin ] || TORCH='torch>=2.14,<3' # older ones compute wrong numbers on MPS at our shapes
 OLDEST=310 NEWEST=314 # 100 x major + minor
-export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 # a pip.conf with `user = true` would write past the .venv
-unset PIP_TARGET PIP_PREFIX
 DEV='' FROM_DRIVER='' UV='' FOUND=''
+
+# What else the settings of pip and uv say (constraints, hashes, a target, no dependencies, a relocatable .venv)
+# would make another .venv than the tested one, or none.
+says_where() { # NAME OF A VARIABLE: whether it says where packages come from, which is the user's to say
+  case $1 in
+    PIP_*INDEX* | PIP_FIND_LINKS | PIP_TRUSTED_HOST | PIP_*CERT | PIP_PROXY | PIP_*TIMEOUT | PIP_*RETRIES) ;;
+    PIP_*CACHE_DIR | PIP_KEYRING_PROVIDER | PIP_USE_FEATURE | PIP_CONFIG_FILE) ;;
+    UV_*INDEX* | UV_FIND_LINKS | UV_OFFLINE | UV_*HOST | UV_*CERT* | UV_*TLS | UV_*TIMEOUT | UV_*RETRIES | UV_*CREDENTIALS*) ;;
+    UV_*CACHE* | UV_KEYRING_PROVIDER | UV_*CONFIG* | UV_PYTHON_* | UV_*MANAGED_PYTHON | UV_LINK_MODE | UV_CONCURRENT_*) ;;
+    *) return 1 ;;
+  esac
+}
+for name in ${!PIP_@} ${!UV_@}; do says_where "$name" || unset "$name"; done
 
 # ---- is there anything to do? ---------------------------------------------------------------------
 
@@ -65,14 +77,22 @@ run() { # LABEL COMMAND...: what it says goes to the log
   return $status
 }
 
-must() { # REMEDY LABEL COMMAND...
-  local remedy=$1
-  shift
+must() { # LABEL COMMAND...
+  local said why
   run "$@" && return 0
-  tail -n 15 "$SETUP_LOG" >&2
+  said=$(tail -n 15 "$SETUP_LOG")
+  printf '%s\n' "$said" >&2
   rm -f "$UNFINISHED" # it ended by itself: what stands is sound, the next run completes it
-  fail 1 "set-up stopped at: $1. $remedy Then: bash dev/setup.sh (all of it is in $SETUP_LOG)"
+  if printf '%s\n' "$said" | grep -Eiq "$NO_NETWORK"; then
+    why="Is the network there?"
+  else
+    why=$(printf '%s\n' "$said" | grep -Ei '^ *(error|fatal)' | tail -n 1) || why=$(printf '%s\n' "$said" | sed -n '/[^ ]/h; ${ x; p; }')
+  fi
+  fail 1 "set-up stopped at: $1. $why Then: bash dev/setup.sh (all of it is in $SETUP_LOG)"
 }
+# As pip and uv say it.
+NO_NETWORK='connection ?(error|broken|refused|reset|aborted)|connect error|timed out|timeouterror|name resolution|name or service not known'
+NO_NETWORK="$NO_NETWORK|nodename nor servname|unreachable|proxyerror|sslerror|error sending request|dns error"
 
 # ---- Python ---------------------------------------------------------------------------------------
 
@@ -84,7 +104,7 @@ except ImportError:
 print(100 * sys.version_info[0] + sys.version_info[1], platform.machine(), "venv" if ensurepip else "no-venv", sys.executable)'
 
 on_arm_mac() { # also from a shell that runs under Rosetta itself, where uname says x86_64
-  [ "$(uname -s)" = Darwin ] || return 1
+  [ "$SYSTEM" = Darwin ] || return 1
   [ "$(uname -m)" = arm64 ] || [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" = 1 ]
 }
 
@@ -111,7 +131,7 @@ find_python() { # -> FOUND, the newest that works
   for name in python3.14 python3.13 python3.12 python3.11 python3.10 python3 python; do
     while read -r candidate; do
       # Without the command line tools, macOS answers this one with a window and nothing else.
-      if [ "$candidate" = /usr/bin/python3 ] && [ "$(uname -s)" = Darwin ] && ! xcode-select -p >/dev/null 2>&1; then continue; fi
+      if [ "$candidate" = /usr/bin/python3 ] && [ "$SYSTEM" = Darwin ] && ! xcode-select -p >/dev/null 2>&1; then continue; fi
       ! usable "$candidate" || return 0
     done < <(type -aP $name)
   done
@@ -124,26 +144,50 @@ find_python() { # -> FOUND, the newest that works
     fail 1 "$FOREIGN is an x86_64 Python, which this Mac runs under Rosetta, 2 to 3 times slower: install a native one (/opt/homebrew/bin/brew install python@3.13), then: rm -rf .venv; PATH=/opt/homebrew/bin:\$PATH bash dev/setup.sh"
   elif [ -n "$NO_VENV" ]; then
     fail 1 "this Python $NO_VENV comes without venv: apt install python$NO_VENV-venv (or python3-venv), then: bash dev/setup.sh"
-  elif [ "$(uname -s)" = Darwin ]; then
+  elif [ "$SYSTEM" = Darwin ]; then
     fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: brew install python@3.13 (or get it from https://www.python.org), then: bash dev/setup.sh"
   fi
   fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: install one (Debian: apt install python3 python3-venv) or uv (https://docs.astral.sh/uv), then: bash dev/setup.sh"
 }
 
-make_venv() {
-  if [ ! -e "$UNFINISHED" ] && grep -qF "$VENV" "$VENV/bin/activate" 2>/dev/null && usable "$PYTHON"; then
-    "$PYTHON" -m pip --version >/dev/null 2>&1 || [ -z "$UV" ] || run "pip" uv pip install --python "$PYTHON" pip
-    return 0 # whole, native and made here; maybe by hand
+whole() { # native, and made at this place; maybe by hand
+  local activate place quotes=\'\"\\\\
+  [ ! -e "$UNFINISHED" ] || return 1
+  activate=$(tr -d "$quotes" 2>/dev/null <"$VENV/bin/activate") || return 1
+  place=$(printf %s "$VENV" | tr -d "$quotes") # an apostrophe in the path is quoted there, in one way or another
+  case $activate in *"VIRTUAL_ENV=$place"*) usable "$PYTHON" ;; *) return 1 ;; esac
+}
+
+check_place() { # nothing is changed through a link, nothing removed that this set-up did not make
+  local inside
+  inside=$(find "$VENV" -mindepth 1 -maxdepth 1 ! -name 'setup.*' 2>/dev/null || true)
+  if [ -L "$VENV" ]; then
+    fail 2 "$VENV is a link, and set-up would change what it points to: rm $(printf %q "$VENV"), then: bash dev/setup.sh"
+  elif [ ! -e "$VENV" ]; then
+    find_python # fails before it leaves a .venv behind
+    check_ours "$ROOT" "$ROOT"
+    return 0
   fi
-  [ ! -e "$VENV/bin" ] || say "The .venv that is here is broken, unfinished, foreign or was moved: making it anew."
+  check_ours "$VENV" "$VENV"
+  if [ ! -d "$VENV" ] || { [ ! -e "$SETUP_LOG" ] && [ -n "$inside" ] && ! whole; }; then
+    fail 2 "$VENV can't be used, and it is not this set-up's to remove: mv $(printf '%q %q' "$VENV" "$VENV.old"), then: bash dev/setup.sh"
+  fi
+}
+
+make_venv() {
+  if whole; then
+    "$PYTHON" -m pip --version >/dev/null 2>&1 || [ -z "$UV" ] || run "pip" uv pip install --python "$PYTHON" pip
+    return 0
+  fi
+  [ ! -e "$VENV/bin" ] || say "The .venv that is here is broken, unfinished, foreign or was moved: making it from scratch."
   find_python
   find "$VENV/" -mindepth 1 -maxdepth 1 ! -name 'setup.lo*' -exec rm -rf {} +
   say "Making .venv with $("$FOUND" -V) ($FOUND)${UV:+ by uv}."
   touch "$UNFINISHED"
   if [ -n "$UV" ]; then
-    must "" "uv venv" uv venv --seed --allow-existing --python "$FOUND" "$VENV"
+    must "uv venv" uv venv --seed --allow-existing --python "$FOUND" "$VENV"
   else
-    must "" "python -m venv" "$FOUND" -m venv "$VENV"
+    must "python -m venv" "$FOUND" -m venv "$VENV"
   fi
 }
 
@@ -157,12 +201,16 @@ install() {
   fi
 }
 
-find_links() { # -> FIND_LINKS: pip's own extra places for wheels, which uv doesn't read
-  local place
+read_pip_conf() { # what it says of the same as a variable, and no more of it; -> FIND_LINKS, which uv doesn't read
+  local name key value
+  while IFS='=' read -r key value; do # install.index-url='...'; a list's values stand on lines, shown as \n
+    name=PIP_$(printf %s "${key#*.}" | tr '[:lower:]-' '[:upper:]_')
+    value=${value#?} value=${value%?}
+    if says_where "$name" && [ -z "${!name-}" ]; then export "$name=${value//\\n/ }"; fi
+  done < <("$PYTHON" -m pip config list 2>/dev/null | grep -E '^(install|global|:env:)[.]' | sort -r)
+  export PIP_CONFIG_FILE=/dev/null PIP_DISABLE_PIP_VERSION_CHECK=1
   FIND_LINKS=()
-  for place in $("$PYTHON" -m pip config list 2>/dev/null | sed -n "s/.*find-links='\(.*\)'\$/\1/p" | sed 's/\\n/ /g'); do
-    FIND_LINKS+=(--find-links "$place")
-  done
+  for value in ${PIP_FIND_LINKS-}; do FIND_LINKS+=(--find-links "$value"); done
 }
 
 reachable() { # URL, within about 5 seconds; the timer because a silent name server would take longer
@@ -175,23 +223,49 @@ except Exception:
 os._exit(0)' "$1"
 }
 
+which_torch() { # -> BUILD: cpu, cu126, or none, which is the plain one
+  local driver='' best=0 version capability
+  BUILD=''
+  [ "$SYSTEM" != Darwin ] || return 0
+  nvidia-smi -L >/dev/null 2>&1 || { BUILD=cpu; return 0; }
+  while IFS=', ' read -r version capability; do # 535.104.05, 8.6
+    version=${version%%.*} capability=${capability/./}
+    case $version:$capability in *[!0123456789:]* | :* | *:) continue ;; esac
+    driver=$version
+    [ "$capability" -le "$best" ] || best=$capability
+  done < <(nvidia-smi --query-gpu=driver_version,compute_cap --format=csv,noheader 2>/dev/null)
+  # The plain build is CUDA 13's: its kernels begin at 7.5. CUDA 12.6's end before 10.0, and want driver 525.
+  if [ -z "$driver" ] || { [ "$driver" -ge 580 ] && [ "$best" -ge 75 ]; }; then
+    return 0
+  elif [ "$driver" -lt 525 ] || [ "$best" -ge 100 ]; then
+    say "NVIDIA's driver $driver is too old for PyTorch on this GPU: update it to 580 or newer. Until then the CPU is used."
+  else
+    say "PyTorch for CUDA 12.6 is the one for this GPU (driver $driver, compute capability ${best%?}.${best#"${best%?}"})."
+    BUILD=cu126
+  fi
+}
+
 install_torch() { # the build that fits the machine
-  local tested=(-c "$ROOT/constraints.txt" "$TORCH") network="Is the network there?"
+  local tested=(-c "$ROOT/constraints.txt" "$TORCH") index size="about 3 GB with its CUDA libraries"
   run "PyTorch, if it is here already" install --no-index --no-deps "${tested[@]}" && return 0
-  if [ "$(uname -s)" = Darwin ]; then
-    say "Fetching PyTorch: about 150 MB."
-  elif nvidia-smi -L >/dev/null 2>&1; then
-    say "Fetching PyTorch for NVIDIA: about 3 GB with its CUDA libraries."
-  elif run "looking for PyTorch's CPU build" reachable "$CPU_INDEX/torch/"; then
-    say "Fetching PyTorch's CPU build: about 200 MB."
-    run "PyTorch" install --index-url "$CPU_INDEX" --no-deps "${tested[@]}" && return 0
+  which_torch
+  index=$WHEELS/$BUILD
+  [ "$BUILD" != cpu ] || size="about 200 MB"
+  [ "$SYSTEM" != Darwin ] || size="about 150 MB"
+  if [ -z "$BUILD" ]; then
+    say "Fetching PyTorch: $size."
+  elif run "looking for PyTorch's $BUILD build" reachable "$index/torch/"; then
+    say "Fetching PyTorch's $BUILD build: $size."
+    run "PyTorch" install --index-url "$index" --no-deps "${tested[@]}" && return 0
+    # An older one that this GPU can use is better than the tested one that it can't.
+    [ "$BUILD" = cpu ] || ! run "PyTorch" install --index-url "$index" --no-deps "$TORCH" || return 0
     say "That did not work: taking the plain build, about 3 GB with its CUDA libraries."
   elif run "PyTorch from pip's own folders" install --no-index --no-deps "$TORCH"; then
     return 0 # an older one than the tested, but the user's choice
   else
-    say "$CPU_INDEX is out of reach. Fetching the plain PyTorch: about 3 GB with its CUDA libraries."
+    say "$index is out of reach. Fetching the plain PyTorch: about 3 GB with its CUDA libraries."
   fi
-  must "$network" "PyTorch" install "${tested[@]}"
+  must "PyTorch" install "${tested[@]}"
 }
 
 READ_PYPROJECT='import sys
@@ -208,7 +282,7 @@ install_packages() { # in the tested versions, but with the torch that is there 
   "$PYTHON" -c "$READ_PYPROJECT" "$ROOT/pyproject.toml" ${DEV:+dev} >"$VENV/requirements.txt"
   sed '/^torch==/d' "$ROOT/constraints.txt" >"$VENV/constraints.txt"
   "$PYTHON" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >>"$VENV/constraints.txt"
-  must "Is the network there?" "packages" install -r "$VENV/requirements.txt" -c "$VENV/constraints.txt"
+  must "packages" install -r "$VENV/requirements.txt" -c "$VENV/constraints.txt"
 }
 
 # ---- nanochat itself ------------------------------------------------------------------------------
@@ -249,7 +323,10 @@ if up_to_date; then
 fi
 ! uv --version >/dev/null 2>&1 || UV=1
 [ "$(sed -n 2p "$STAMP" 2>/dev/null)" != dev ] || DEV=1 # once there, kept up to date
-[ -d "$VENV" ] || find_python                            # fails before it leaves a .venv behind
+if [ "$SYSTEM" = Darwin ] && ! on_arm_mac; then
+  fail 1 "this Mac has an Intel processor, for which PyTorch has no builds since 2.2: use a Mac with Apple silicon, or Linux"
+fi
+check_place
 mkdir -p "$VENV"
 take_lock "$VENV/setup.lock" "$VENV"
 trap 'printf "\n"; fail 130 "Set-up interrupted: the next one repairs it."' INT TERM
@@ -263,11 +340,11 @@ LOG_FILE=$SETUP_LOG
 rm -f "$STAMP"
 make_venv
 touch "$UNFINISHED"
-find_links
+read_pip_conf
 install_torch
 install_packages
 install_nanochat
-must "" "a first look at PyTorch" "$PYTHON" -c 'import numpy, pyarrow, tokenizers, torch; print(torch.__version__)'
+must "a first look at PyTorch" "$PYTHON" -c 'import numpy, pyarrow, tokenizers, torch; print(torch.__version__)'
 printf '%s\n' "$(fingerprint)" "${DEV:+dev}" "$EXTENSION" >"$STAMP"
 rm -f "$UNFINISHED"
 say "Set up in $SECONDS s: PyTorch $(tail -n 1 "$SETUP_LOG"), Rust extension ${EXTENSION/by*/built}."

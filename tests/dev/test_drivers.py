@@ -93,8 +93,14 @@ def test_runcpu(ready: Clone) -> None:
     assert result.code == 0
     plan, *stages, finish = calls(ready)
     assert plan == [
-        *("plan", "--driver=runcpu", "--depth=4", "--base_iterations=50", "--mid_iterations=100"),
-        *("--sft_iterations=100", "--data_shards=4", "--data=tinyworld", "--memory_gb=24"),
+        *("plan", "--driver=runcpu", "--memory_is_given", "--depth=4", "--base_iterations=50"),
+        *(
+            "--mid_iterations=100",
+            "--sft_iterations=100",
+            "--data_shards=4",
+            "--data=tinyworld",
+            "--memory_gb=24",
+        ),
         "--tokenizer_max_chars=500000000",
     ]
     (path,) = (ready.base_dir / "logs").glob("runcpu-*.log")
@@ -149,6 +155,7 @@ def test_every_variable_reaches_the_plan(ready: Clone, driver: str) -> None:
     expected |= {"--depth=3", f"--data={ready.root}/dev", "--time_budget_s=1200"}
     assert {flag for flag in flags if "max_chars" not in flag} == {
         *expected,
+        "--memory_is_given",
         "--fresh",
         "--dry_run",
     }
@@ -393,7 +400,7 @@ def test_a_mac_is_set_up_without_gnu_tools(clone: Clone) -> None:
     (clone.venv / "bin" / "python").unlink()
     again = clone.bash("dev/setup.sh", LINKS="/some/wheels")
     assert again.code == 0
-    assert "making it anew" in again.out
+    assert "making it from scratch" in again.out
     assert not (clone.home / "illegal").exists()
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from clone import ROOT, Clone, Result, alive, clone_fixture, wait_for  # noqa: F401
@@ -30,11 +35,13 @@ case "$1 $2" in
     [ "$1" != --version ] || exit 0
     if [ "$1" = config ]; then
       [ -z "${LINKS-}" ] || echo ":env:.find-links='$LINKS'"
+      [ -z "${CONF-}" ] || printf '%b\n' "$CONF"
       exit 0
     fi
     echo "$*" >> "$HOME/calls"
+    env | grep -E '^(PIP|UV)_' > "$HOME/env"
     case "$*" in *"${SLOW-@none@}"*) echo $$ > "$HOME/slow"; exec sleep 20 ;; esac
-    case "$*" in *"${FAIL-@none@}"*) echo "made-up pip: no"; exit 1 ;; esac
+    case "$*" in *"${FAIL-@none@}"*) echo "${WHY-made-up pip: no}"; exit 1 ;; esac
     # Only what is there already, or in a folder of wheels, comes without an index.
     case "$*" in
       *--no-index*constraints*) [ -e "$HOME/torch" ] || exit 1 ;;
@@ -53,6 +60,8 @@ def fake_python(
     script = PYTHON.replace("@VERSION@", str(version)).replace("@MACHINE@", machine)
     script = script.replace("@VENV@", venv).replace("@REAL@", f"'{sys.executable}'")
     clone.fake(name or f"python3.{version % 100}", script)
+    # The sign of life beats every second, and holds the output until then.
+    clone.fake("sleep", f'[ "$1" != 1 ] || set -- .05; exec "{shutil.which("sleep")}" "$@"')
 
 
 def setup(clone: Clone, *arguments: str, **env: str) -> Result:
@@ -127,8 +136,12 @@ def test_no_python_of_ours(clone: Clone, version: int) -> None:
     assert not clone.venv.exists()
 
 
+ARM_MAC = 'case "${1-}" in -m) echo arm64 ;; -n) echo mac ;; *) echo Darwin ;; esac'
+ROSETTA_SHELL = 'case "${1-}" in -m) echo x86_64 ;; -n) echo mac ;; *) echo Darwin ;; esac'
+
+
 def test_no_python_at_all_on_a_mac(clone: Clone) -> None:
-    clone.fake("uname", "echo Darwin")
+    clone.fake("uname", ARM_MAC)
     result = setup(clone)
     assert result.code == 1
     assert "brew install python@3.13" in result.err
@@ -142,10 +155,6 @@ def test_python_without_venv(clone: Clone) -> None:
     assert not clone.venv.exists()
     fake_python(clone, 310)
     assert setup(clone).code == 0, "an older one that has it will do"
-
-
-ARM_MAC = 'case "${1-}" in -m) echo arm64 ;; -n) echo mac ;; *) echo Darwin ;; esac'
-ROSETTA_SHELL = 'case "${1-}" in -m) echo x86_64 ;; -n) echo mac ;; *) echo Darwin ;; esac'
 
 
 @pytest.mark.parametrize("uname", [ARM_MAC, ROSETTA_SHELL])
@@ -163,11 +172,14 @@ def test_rosetta_is_refused(clone: Clone, uname: str) -> None:
     assert "python3.11)" in setup(clone).out, "a native one is taken, though it is older"
 
 
-def test_intel_mac_may_be_intel(clone: Clone) -> None:
+def test_intel_mac_is_refused(clone: Clone) -> None:
     clone.fake("uname", ROSETTA_SHELL)
     clone.fake("sysctl", "exit 1")
     fake_python(clone, 313)
-    assert setup(clone).code == 0
+    result = setup(clone)
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "Intel" in result.err
+    assert not clone.venv.exists()
 
 
 # ---- which torch ----
@@ -176,7 +188,7 @@ def test_intel_mac_may_be_intel(clone: Clone) -> None:
 def torch_calls(clone: Clone, **env: str) -> list[str]:
     """How torch was asked for, after the look at what is there already."""
     assert setup(clone, **env).code == 0
-    return [line for line in calls(clone) if "torch>=2.9,<3" in line][1:]
+    return [line for line in calls(clone) if "torch>=2." in line][1:]
 
 
 def test_cpu_build_where_its_index_answers(clone: Clone) -> None:
@@ -192,15 +204,55 @@ def test_plain_build_where_the_cpu_index_fails(clone: Clone) -> None:
     assert "index" not in plain
 
 
-@pytest.mark.parametrize("gpu", ["nvidia", "mac"])
-def test_plain_build_for_a_gpu(clone: Clone, gpu: str) -> None:
+def test_plain_build_for_a_mac(clone: Clone) -> None:
+    clone.fake("uname", ARM_MAC)
     fake_python(clone, 312, machine="arm64")
-    if gpu == "mac":
-        clone.fake("uname", ARM_MAC)
-    else:
-        clone.fake("nvidia-smi", "echo GPU 0")
     (line,) = torch_calls(clone, CPU_INDEX_THERE="1")
-    assert line == "install --progress-bar off -c ./constraints.txt torch>=2.9,<3"
+    assert line == "install --progress-bar off -c ./constraints.txt torch>=2.14,<3"
+
+
+@pytest.mark.parametrize(
+    ("cards", "build"),
+    [
+        ("580.65.06, 8.9", ""),
+        ("580.65.06, 7.5", ""),
+        ("580.65.06, 6.1", "cu126"),  # Pascal: the plain build holds no kernels for it
+        ("580.65.06, 7.0\\n580.65.06, 9.0", ""),  # the better card decides
+        ("535.104.05, 8.6", "cu126"),
+        ("575.51, 12.0", "update"),  # Blackwell: CUDA 12.6 holds no kernels for it
+        ("470.82, 8.6", "update"),
+        ("GPU 0", ""),  # no answer that we know: as if it were new
+    ],
+)
+def test_build_for_an_nvidia_card(clone: Clone, cards: str, build: str) -> None:
+    fake_python(clone, 312)
+    clone.fake("nvidia-smi", f'[ "$1" = -L ] || printf "{cards}\\n"')
+    result = setup(clone, CPU_INDEX_THERE="1")
+    (line,) = [line for line in calls(clone) if "torch>=2.9,<3" in line][1:]
+    assert result.code == 0
+    plain = "install --progress-bar off -c ./constraints.txt torch>=2.9,<3"
+    assert (line == plain) is (build != "cu126")
+    assert ("/whl/cu126 --no-deps" in line) is (build == "cu126")
+    assert ("PyTorch for CUDA 12.6" in result.out) is (build == "cu126")
+    assert ("update it to 580" in result.out) is (build == "update")
+
+
+def test_older_cuda_without_the_tested_torch(clone: Clone) -> None:
+    fake_python(clone, 312)
+    clone.fake("nvidia-smi", '[ "$1" = -L ] || echo "535.104.05, 8.6"')
+    tried, older = torch_calls(clone, CPU_INDEX_THERE="1", FAIL="cu126 --no-deps -c")
+    assert "constraints" in tried
+    assert older.endswith(
+        "--index-url https://download.pytorch.org/whl/cu126 --no-deps torch>=2.9,<3"
+    )
+
+
+def test_torch_of_setup_and_of_pyproject() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    in_setup = re.findall(r"TORCH='torch(>=[0-9.]+),<3'", (ROOT / "dev" / "setup.sh").read_text())
+    anywhere, on_a_mac = in_setup
+    assert f'"torch{anywhere},<3"' in project
+    assert f"\"torch{on_a_mac} ; sys_platform == 'darwin'\"" in project
 
 
 def test_torch_from_pips_own_folders(clone: Clone) -> None:
@@ -208,6 +260,162 @@ def test_torch_from_pips_own_folders(clone: Clone) -> None:
     fake_python(clone, 312)
     (line,) = torch_calls(clone, LINKS="/some/wheels")
     assert line.endswith("--no-index --no-deps torch>=2.9,<3")
+
+
+# ---- whose .venv it is ----
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_done_through_a_link(clone: Clone, there: bool) -> None:
+    fake_python(clone, 312)
+    other = clone.home / "other" / ".venv"
+    if there:
+        (other / "bin").mkdir(parents=True)
+        (other / "pyvenv.cfg").touch()
+        (other / "setup.log").touch()  # made by the set-up of another checkout
+    clone.venv.symlink_to(other)
+    before = contents(clone.home)
+    result = setup(clone)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert f"is a link, and set-up would change what it points to: rm {clone.root}" in (
+        result.err.replace("\\ ", " ")
+    )
+    assert contents(clone.home) == before
+    assert clone.venv.is_symlink()
+
+
+@pytest.mark.parametrize("name", [".venv", ".venv/notes", ".venv/bin/activate", ".venv/pyvenv.cfg"])
+def test_what_we_did_not_make_is_not_removed(clone: Clone, name: str) -> None:
+    """A file, a folder of anything, an environment that is broken or of a Python too old."""
+    fake_python(clone, 312)
+    path = clone.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"VIRTUAL_ENV='{clone.venv}'\n")
+    before = contents(clone.root)
+    for _ in range(2):
+        result = setup(clone)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+        assert "it is not this set-up's to remove: mv " in result.err
+        assert contents(clone.root) == before
+
+
+def test_made_by_hand_and_whole(clone: Clone) -> None:
+    """Its Python is taken, and what else is in it stays."""
+    fake_python(clone, 312)
+    clone.bash(str(clone.bin / "python3.12"), "-m", "venv", str(clone.venv))
+    (clone.venv / "notes").touch()
+    assert setup(clone).code == 0
+    assert (clone.venv / "notes").exists()
+
+
+@pytest.mark.parametrize(
+    ("quoted", "kept"),
+    [
+        ('VIRTUAL_ENV="{}"', True),
+        ("VIRTUAL_ENV=shlex", True),
+        ("VIRTUAL_ENV='/elsewhere{}'", False),
+    ],
+)
+def test_apostrophe_in_the_path(clone: Clone, quoted: str, kept: bool) -> None:
+    fake_python(clone, 312)
+    clone.root = clone.root.rename(clone.root.parent / 'Anna\'s "SSD"')
+    assert setup(clone).code == 0
+    text = quoted.format(clone.venv).replace("=shlex", f"={shlex.quote(str(clone.venv))}")
+    (clone.venv / "bin" / "activate").write_text(f"{text}\nexport VIRTUAL_ENV\n")
+    (clone.venv / "setup.stamp").unlink()
+    again = setup(clone)
+    assert again.code == 0
+    assert ("Making .venv" not in again.out) is kept
+
+
+@pytest.mark.parametrize("part", [".venv", "."])
+def test_not_ours_to_write(clone: Clone, part: str) -> None:
+    """As after a set-up with sudo."""
+    fake_python(clone, 312)
+    path = clone.root / part
+    path.mkdir(exist_ok=True)
+    path.chmod(0o500)
+    result = setup(clone.without_privileges())
+    path.chmod(0o700)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "can't be read and written: chmod -R u+rwX " in result.err
+
+
+# ---- other people's settings ----
+
+
+def test_settings_that_would_make_another_venv(clone: Clone) -> None:
+    """Where packages come from is the user's to say, in the environment or in pip.conf."""
+    fake_python(clone, 312)
+    kept = {
+        "PIP_INDEX_URL": "http://127.0.0.1/a",
+        "PIP_NO_INDEX": "1",
+        "PIP_CERT": "/a.pem",
+        "PIP_DEFAULT_TIMEOUT": "99",
+        "UV_DEFAULT_INDEX": "http://127.0.0.1/b",
+        "UV_LINK_MODE": "copy",
+    }
+    lost = (
+        *(
+            "PIP_CONSTRAINT",
+            "PIP_REQUIRE_HASHES",
+            "PIP_NO_DEPS",
+            "PIP_ONLY_BINARY",
+            "PIP_NO_BINARY",
+        ),
+        *("PIP_DRY_RUN", "PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_TARGET", "PIP_PREFIX", "PIP_USER"),
+        *("PIP_PYTHON", "PIP_ROOT", "UV_REQUIRE_HASHES", "UV_TORCH_BACKEND", "UV_CONSTRAINT"),
+        *("UV_VENV_RELOCATABLE", "UV_SYSTEM_PYTHON", "UV_RESOLUTION"),
+    )
+    conf = [
+        ":env:.index-url='http://127.0.0.1/a'",
+        "global.constraint='/corporate.txt'",
+        "global.extra-index-url='http://127.0.0.1/global'",
+        "global.index-url='http://127.0.0.1/not-this'",
+        r"global.trusted-host='\\n127.0.0.1\\nlocalhost'",
+        'global.find-links="/anna\'s/wheels"',
+        "install.extra-index-url='http://127.0.0.1/install'",
+        "install.require-hashes='true'",
+        "download.proxy='http://127.0.0.1:9'",
+    ]
+    result = setup(clone, CONF="\\n".join(conf), **kept, **dict.fromkeys(lost, "1"))
+    assert result.code == 0
+    assert dict(line.split("=", 1) for line in (clone.home / "env").read_text().splitlines()) == {
+        **kept,
+        "PIP_EXTRA_INDEX_URL": "http://127.0.0.1/install",
+        "PIP_TRUSTED_HOST": " 127.0.0.1 localhost",
+        "PIP_FIND_LINKS": "/anna's/wheels",
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (
+            "WARNING: Retrying after connection broken by 'NewConnectionError(x)'\n"
+            "ERROR: No matching distribution found for torch",
+            "Is the network there?",
+        ),
+        ("error: Failed to fetch: `x`\n  Caused by: dns error", "Is the network there?"),
+        (
+            "Collecting pytest-timeout\nERROR: ResolutionImpossible: numpy\n[notice] A new pip\n",
+            "ERROR: ResolutionImpossible: numpy",
+        ),
+        ("  x No solution found\n  Because of that.\n", "Because of that."),
+    ],
+)
+def test_network_is_blamed_only_where_it_is_likely(clone: Clone, why: str, said: str) -> None:
+    fake_python(clone, 312)
+    result = setup(clone, FAIL="-r ", WHY=why)
+    assert result.code == 1
+    last = result.err.splitlines()[-1]
+    assert re.sub(" +", " ", last).startswith(f"failed: set-up stopped at: packages. {said} Then: ")
 
 
 # ---- what is broken, unfinished, moved ----
@@ -219,7 +427,7 @@ def test_moved_clone_is_set_up_anew(clone: Clone) -> None:
     clone.root = clone.root.rename(clone.root.parent / "another place")
     result = setup(clone)
     assert result.code == 0
-    assert "was moved: making it anew" in result.out
+    assert "was moved: making it from scratch" in result.out
     assert str(clone.root) in (clone.venv / "bin" / "activate").read_text()
 
 
@@ -230,7 +438,7 @@ def test_python_that_went_away(clone: Clone) -> None:
     (clone.venv / "bin" / "python").unlink()
     result = setup(clone)
     assert result.code == 0
-    assert "making it anew" in result.out
+    assert "making it from scratch" in result.out
     assert (clone.venv / "bin" / "python").exists()
 
 
@@ -375,3 +583,65 @@ def test_no_path_or_host_of_one_machine() -> None:
     for path in files:
         assert not re.search(r"/(root|work|home)/", path.read_text()), path
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "bash dev/test.sh"
+
+
+# ---- a clone made on Windows ----
+
+
+def test_a_clone_with_autocrlf_runs(clone: Clone, tmp_path: Path) -> None:
+    """As Git for Windows clones, and WSL reads."""
+    if shutil.which("git") is None:
+        pytest.skip("NOT TESTED: there is no git here")
+    clone.root.joinpath(".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
+    git = ["git", "-c", "core.autocrlf=true", "-c", "user.name=x", "-c", "user.email=x"]
+    for command in (
+        ["init", "-q", str(clone.root)],
+        ["-C", str(clone.root), "add", "."],
+        ["-C", str(clone.root), "commit", "-q", "-m", "x"],
+        ["clone", "-q", str(clone.root), str(tmp_path / "windows")],
+    ):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    result = clone.bash("dev/runcpu.sh", "--help", cwd=tmp_path / "windows")
+    assert (result.code, result.err) == (0, "")
+    assert not [p for p in (tmp_path / "windows").glob("*/*.sh") if b"\r" in p.read_bytes()]
+
+
+# ---- what is imported is declared ----
+
+DISTRIBUTIONS = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}  # where the names differ
+OURS = {"nanochat", "scripts", "rustbpe"}
+
+
+def imported(folder: str) -> dict[str, set[str]]:
+    """Distribution -> files that import it, at the top or within a function."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules = [node.module]
+            for module in {module.split(".")[0] for module in modules} - OURS:
+                if module not in sys.stdlib_module_names:
+                    found.setdefault(DISTRIBUTIONS.get(module, module), set()).add(str(path))
+    return found
+
+
+def declared(block: str) -> set[str]:
+    """The distributions in a list of pyproject.toml, by its first line."""
+    _, _, rest = (ROOT / "pyproject.toml").read_text().partition(f"\n{block}")
+    names = re.findall(r'"([A-Za-z0-9_.-]+)[>=<~!]', rest.split("]")[0])
+    assert names, block
+    return {name.lower().replace("_", "-") for name in names}
+
+
+def test_every_import_is_declared() -> None:
+    needed = declared("dependencies = [")
+    found = imported("nanochat") | imported("scripts")
+    extras = found.keys() - needed
+    assert extras == {"wandb"}, "an import that is not declared, or a new extra"
+    for extra in extras:
+        assert extra in declared(f"{extra} = [")
+        for path in found[extra]:
+            text = re.sub(r'"\s+f?"', "", Path(path).read_text())  # strings of several lines
+            assert f"pip install {extra}" in text, "the remedy where it is absent"
+    assert needed - found.keys() == {"maturin"}, "declared, and not imported"
