@@ -75,6 +75,7 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
         if self.max_seconds is not None and not 0 < self.max_seconds < float("inf"):
             raise ValueError(f"max_seconds={self.max_seconds}: it must be a number above 0")
+        cli.check_device_type(self.device_type)
 
     def parts(self) -> list[str]:
         """What to do."""
@@ -83,13 +84,14 @@ class Config:
 
 def main(config: Config) -> None:
     """Examine, print, keep in metrics/."""
-    from nanochat.evals import bpb
     from nanochat.system import log
-    from nanochat.system.device import open_device
     from nanochat.training import checkpoint_manager as checkpoints
 
     log.keep_in(config.log_file)
     found = checkpoints.find(config.source, config.model_tag, config.step)
+    from nanochat.evals import bpb  # torch: after what a user can get wrong
+    from nanochat.system.device import open_device
+
     saved, parts = found.state, config.parts()
     # Whatever is wrong with the data is said before anything takes time.
     tasks = open_tasks(config, saved["config"]["data"]) if "core" in parts else []
@@ -131,7 +133,8 @@ def open_tasks(config: Config, trained_on: str) -> list[Task]:
         how = f"unpack {eval_bundle.URL} so that {bundle} is there, or give --data FOLDER"
         if config.parts() == ["core"]:
             raise cli.UserError(f"there are no CORE tasks: {how}")
-        log.say(f"CORE skipped, its tasks are not there: {how}")
+        advice = "" if cli.by_driver() else f"; {how}"  # a run does not wait for it
+        log.say(f"CORE skipped: its tasks are not on this disk{advice}")
         return []
     tasks = load_tasks(folder)
     if all(task.missing for task in tasks):
@@ -183,7 +186,7 @@ def core_summary(scores: list[TaskScore]) -> dict[str, float]:
 
 
 def show_samples(model: GPT, tokenizer: Tokenizer) -> None:
-    """What the model finds most likely after a few words."""
+    """What the model finds most likely after a few words; in a driver's run what is new."""
     from nanochat.engine import Engine, Sampling
     from nanochat.system import log
 
@@ -195,7 +198,7 @@ def show_samples(model: GPT, tokenizer: Tokenizer) -> None:
             list(prompts.values()), Sampling(max_new_tokens=SAMPLE_TOKENS)
         )
         for text, rest in zip(prompts, said, strict=True):
-            log.say(f"  {text} ... {' '.join(rest.split())}")
+            log.say_once(f"  {text} ... {' '.join(rest.split())}")
 
 
 if __name__ == "__main__":

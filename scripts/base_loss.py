@@ -42,18 +42,20 @@ class Config:
         for name in ("device_batch_size", "split_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
+        cli.check_device_type(self.device_type)
 
 
 def main(config: Config) -> None:
     """Measure, print, keep in metrics/."""
-    from nanochat.data import shards
-    from nanochat.evals import bpb
     from nanochat.system import log
-    from nanochat.system.device import open_device
     from nanochat.training import checkpoint_manager as checkpoints
 
     log.keep_in(config.log_file)
     found = checkpoints.find(config.source, config.model_tag, config.step)
+    from nanochat.data import shards
+    from nanochat.evals import bpb  # torch: after what a user can get wrong
+    from nanochat.system.device import open_device
+
     saved = found.state
     limit = config.split_tokens or saved["batch"]["split_tokens"]
     if config.data is not None:

@@ -58,20 +58,22 @@ class Config:
         for task in (self.tasks or "tinyworld").split(","):
             if task not in TASKS:
                 raise ValueError(f"tasks={self.tasks}: {task!r} is none of {', '.join(TASKS)}")
+        cli.check_device_type(self.device_type)
 
 
 def main(config: Config) -> None:
     """Ask, count, print, keep in metrics/."""
-    from nanochat.data import dataset
-    from nanochat.engine import Engine
-    from nanochat.evals import chat
     from nanochat.system import log
-    from nanochat.system.device import open_device
-    from nanochat.tasks import chatcore_name
     from nanochat.training import checkpoint_manager as checkpoints
 
     log.keep_in(config.log_file)
     found = checkpoints.find(config.source, config.model_tag, config.step)
+    from nanochat.data import dataset
+    from nanochat.engine import Engine  # torch: after what a user can get wrong
+    from nanochat.evals import chat
+    from nanochat.system.device import open_device
+    from nanochat.tasks import chatcore_name
+
     data = config.data or found.state["config"]["data"]
     default = TASKS[:1] if data == "tinyworld" else TASKS
     wanted = tuple(config.tasks.split(",")) if config.tasks else default

@@ -11,6 +11,7 @@ import torch
 
 from nanochat.data.shards import write_shard
 from nanochat.gpt import GPT
+from nanochat.system import cli, log
 from nanochat.system.cli import UserError, parse
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
@@ -58,6 +59,11 @@ def saved(base_dir: Path, text_folder: Path, tiny_model: GPT, tokenizer: Tokeniz
     }
     checkpoints.save("base", state, tiny_model.float(), tokenizer, {"x": torch.zeros(1)})
     return base_dir
+
+
+@pytest.fixture(autouse=True)
+def no_log_file_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_log_file", None)
 
 
 def run(*flags: str) -> None:
@@ -117,6 +123,25 @@ def test_samples_alone_measure_nothing(saved: Path, capsys: pytest.CaptureFixtur
     assert not (saved / "metrics").exists()
 
 
+def test_a_drivers_run_says_nothing_twice(
+    saved: Path,
+    text_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What base training has just shown, and how to get CORE: only to a person who asks."""
+    (text_folder / "evals").rename(text_folder / "elsewhere")
+    monkeypatch.setenv(cli.DRIVEN, "1")
+    flags = ["--eval=core,sample", f"--log_file={tmp_path / 'a.log'}"]
+    run(*flags)
+    first, *samples = capsys.readouterr().out.splitlines()
+    assert first == "CORE skipped: its tasks are not on this disk"
+    assert len(samples) == len(base_eval.BEGINNINGS)
+    run(*flags)
+    assert capsys.readouterr().out.splitlines() == [first]
+
+
 def test_core_is_skipped_where_its_files_are_not(
     saved: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +187,7 @@ def test_a_folder_that_was_named_must_hold_tasks(saved: Path, tmp_path: Path) ->
         ("--max_seconds=nan", "max_seconds=nan"),
         ("--split_tokens=-1", "split_tokens=-1"),
         ("--device_batch_size=0", "device_batch_size=0"),
+        ("--device_type=tpu", "device_type=tpu"),
     ],
 )
 def test_nonsense_is_refused_by_name(flag: str, named: str) -> None:
