@@ -112,7 +112,7 @@ def _failed(what: str, error: Exception, opened: Opened) -> dict[str, float]:
 
 
 class Evaluate:
-    """Measure on held-out data, after the save. What fails or is no number is said and left out."""
+    """Measure on held-out data, after the save; what fails or is not a number is left out."""
 
     def __init__(self, opened: Opened, evaluate: Callable[[], dict[str, float]]) -> None:
         self.opened, self.evaluate = opened, evaluate

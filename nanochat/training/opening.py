@@ -53,7 +53,7 @@ class Opened:
     @property
     def planned_tokens(self) -> int | None:
         """Tokens that the stage was to read when it began; None where a time budget decides."""
-        if self.resumed is not None:  # the same conversations again, whatever is said anew
+        if self.resumed is not None:  # the same conversations again, whatever is said again
             return self.resumed.state["planned_tokens"]
         if self.config.time_budget_s is not None:
             return None

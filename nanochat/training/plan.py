@@ -155,7 +155,7 @@ def _model(config: PlanConfig) -> GPTConfig:
 def choose_tag(config: PlanConfig) -> tuple[str, list[str]]:
     """(tag, lines to say). Nothing is overwritten: a finished d4 makes it d4-2.
 
-    Raises UserError where an unfinished one stands, with how to continue and how to start anew.
+    Raises UserError where an unfinished one stands, with how to continue and how to start another.
     """
     wanted = checkpoints.check_tag(config.model_tag or f"d{config.depth}")
     names = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, 10_000))

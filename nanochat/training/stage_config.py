@@ -85,11 +85,11 @@ class StageConfig:
     warmdown: float | None = None
     """share of the updates in which it falls to 0 (default: 0.4, SFT 0.8)"""
     device_batch_size: int | None = None
-    """rows a micro-batch (default: by memory)"""
+    """rows per micro-batch (default: by memory)"""
     total_batch_size: int | None = None
-    """tokens an optimiser update, a multiple of device_batch_size x max_seq_len"""
+    """tokens per optimiser update, a multiple of device_batch_size x max_seq_len"""
     max_seq_len: int | None = None
-    """tokens a row, the context length (default: 256, then inherited)"""
+    """tokens per row, the context length (default: 256, then inherited)"""
     data: str | None = None
     """tinyworld, fineweb, or a folder of your own (default: tinyworld, then inherited)"""
     eval_every: int | None = None
