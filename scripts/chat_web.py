@@ -31,7 +31,7 @@ class Config:
     top_k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 50
     """the same for the number of tokens to choose among"""
     max_tokens: int = 256
-    """the same for the tokens of an answer at the most"""
+    """the same for the tokens of an answer at most"""
     device_type: str | None = None
     """cuda, mps or cpu (default: the best there is)"""
 
@@ -46,19 +46,21 @@ class Config:
         for name in ("top_k", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
+        cli.check_device_type(self.device_type)
 
 
 def main(config: Config) -> None:
     """Take the port, load the model, serve until Ctrl-C."""
     listening = listen(config.port)
-    from nanochat.engine import Engine, Sampling
+    from nanochat.training import checkpoint_manager as checkpoints
+
+    found = checkpoints.find(config.source, config.model_tag, config.step)
+    from nanochat.engine import Engine, Sampling  # torch: after what a user can get wrong
     from nanochat.server.app import create_app
     from nanochat.server.connections import Server
     from nanochat.server.worker import Worker
     from nanochat.system.device import open_device
-    from nanochat.training import checkpoint_manager as checkpoints
 
-    found = checkpoints.find(config.source, config.model_tag, config.step)
     engine = Engine(found.model(open_device(config.device_type)), found.tokenizer())
     defaults = Sampling(config.temperature, config.top_k, config.max_tokens)
     worker = Worker(engine)

@@ -491,23 +491,36 @@ def test_a_real_model_says_the_same_in_both_ways(tiny_model: GPT, tokenizer: Tok
 def command(base: Path, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "scripts.chat_web", *flags],
-        env={**os.environ, "NANOCHAT_BASE_DIR": str(base)},
+        env={**os.environ, "NANOCHAT_BASE_DIR": str(base), "PYTHONPATH": str(base)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--port={port}"], "can't be used (Address already in use): give another, --port={next}"),
+        (["--port=0"], "port=0: it must be from 1 to 65535"),
+        (["--device_type=tpu"], "device_type=tpu: it must be one of"),
+        (["--port={next}", "-g", "../.."], "../.."),
+    ],
+)
+def test_what_can_not_be_served_is_said_at_once(
+    tmp_path: Path, flags: list[str], words: str
+) -> None:
+    """Before torch is loaded, which takes seconds."""
+    (tmp_path / "torch.py").write_text("raise ImportError('torch was loaded')")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        process = command(tmp_path, f"--port={port}")
+        ports = {"port": port, "next": port + 1}
+        process = command(tmp_path, *(flag.format(**ports) for flag in flags))
         out, err = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert f"port={port} can't be used" in err
-    assert f"--port={port + 1}" in err
+    assert words.format(**ports) in err
     assert err.count("\n") == 1
     assert not out
 

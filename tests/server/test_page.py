@@ -100,18 +100,36 @@ def test_an_answer_can_be_stopped(page, engine: Scripted, how: str) -> None:
     expect(page.locator("#send")).to_have_text("Send")
 
 
-def test_an_error_is_said_and_can_be_tried_again(page, engine: Scripted) -> None:
+def test_an_error_is_said_and_the_question_stays_in_the_box(page, engine: Scripted) -> None:
     expect = playwright.expect
+    text = page.locator("#text")
     engine.script = [RuntimeError("out of memory")]
-    page.locator("#text").fill("Hi")
+    text.fill("Hi")
     page.keyboard.press("Enter")
     expect(page.locator("#log .error")).to_contain_text("out of memory")
+    expect(page.locator("#log .user")).to_have_count(0)
+    expect(text).to_have_value("Hi")
     engine.say("Hello.")
-    page.get_by_role("button", name="Retry").click()
+    page.keyboard.press("Enter")
     expect(page.locator("#log li")).to_have_text(["Hi", "Hello."])
-    page.locator("#text").fill("word " * 900)
+    text.fill("word " * 900 + "end")
     page.keyboard.press("Enter")
     expect(page.locator("#log .error")).to_contain_text("make it shorter")
+    expect(text).to_have_value("word " * 900 + "end")
+    engine.script = [Event("tool_call", "1"), RuntimeError("out of memory")]
+    engine.go.clear()
+    text.fill("Short")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log .tool")).to_have_text("1")
+    text.fill("And more")
+    engine.go.set()
+    expect(text).to_have_value("Short\nAnd more")
+    engine.say("Hello.")
+    text.fill("Again")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log li")).to_have_text(["Hi", "Hello.", "Again", "Hello."])
+    asked = engine.tokenizer.decode([i for i in engine.prompts[-1] if i < 391])
+    assert "word" not in asked
 
 
 def test_what_was_forgotten_is_said_and_no_longer_sent(page, engine: Scripted) -> None:
@@ -135,6 +153,19 @@ def test_what_was_forgotten_is_said_and_no_longer_sent(page, engine: Scripted) -
     expect(page.locator("#log .error")).to_have_count(0)
     expect(page.locator("#log li").last).to_have_text("Hello.")
     expect(page.locator("#log .user")).to_have_text(["Question 0", "Question 1", "Hi"])
+    expect(page.locator("#log .note")).to_have_count(1)  # it is said once
+    engine.say("word " * 100)
+    for n in range(2):
+        text.fill("word " * 60)
+        page.keyboard.press("Enter")
+        expect(page.locator("#log .assistant:not(.waiting)")).to_have_count(n + 4)
+    expect(page.locator("#log .note")).to_have_count(1)
+    page.locator("#new").click()
+    for n in range(2):
+        text.fill("word " * 60)
+        page.keyboard.press("Enter")
+        expect(page.locator("#log .assistant:not(.waiting)")).to_have_count(n + 1)
+    expect(page.locator("#log .note")).to_have_count(1)
     questions = [m["content"] for m in sent[0] if m["role"] == "user"]
     assert questions in (["Question 1", "Hi"], ["Hi"])
 
@@ -147,8 +178,93 @@ def test_a_server_that_is_gone_is_said_in_plain_words(page, engine: Scripted) ->
     expect(page.locator("#log .error")).to_contain_text("The server failed (status 500).")
     page.unroute("**/v1/chat/completions")
     page.route("**/v1/chat/completions", lambda route: route.abort("connectionrefused"))
-    page.get_by_role("button", name="Retry").click()
+    page.keyboard.press("Enter")
     expect(page.locator("#log .error")).to_contain_text("Is it still running?")
+    expect(page.locator("#text")).to_have_value("Hi")
+    page.unroute("**/v1/chat/completions")
+    html = {"status": 200, "body": "<p>another program", "content_type": "text/html"}
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(**html))
+    page.keyboard.press("Enter")
+    expect(page.locator("#log .error")).to_contain_text("The server failed (status 200).")
+    expect(page.locator("#text")).to_have_value("Hi")
+
+
+def streamed(*chunks: str) -> str:
+    return "".join(f"{chunk}\n\n" for chunk in chunks)
+
+
+def piece(text: str, finish: str = "null") -> str:
+    return f'data: {{"choices": [{{"delta": {{"content": "{text}"}}, "finish_reason": {finish}}}]}}'
+
+
+USAGE = 'data: {"choices": [], "usage": {"total_tokens": 3}}'
+ENDED = 'data: {"error": {"message": "the server was ended"}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (
+            [": alive", piece("Blue."), ": alive", piece("", '"stop"'), USAGE, "data: [DONE]"],
+            "Blue.",
+        ),
+        ([piece("Blue."), 'data: {"object": "of another kind"}', piece("", '"stop"')], "Blue."),
+        ([piece("half an ans")], "half an ans … (broken off: The connection was lost"),
+        ([piece("half an ans"), "data: [DONE]"], "half an ans … (broken off: The connection"),
+        ([piece("half an ans"), ENDED], "half an ans … (broken off: the server was ended)"),
+        ([piece("half an ans"), "data: {"], "half an ans … (broken off: This page failed: Syntax"),
+        ([piece("half an ans"), 'data: {"choices": [{}]}'], "This page failed: TypeError"),
+        ([piece("", '"stop"'), "data: [DONE]"], "(the answer is empty)"),
+        ([piece("  ", '"stop"'), "data: [DONE]"], "(the answer is empty)"),
+    ],
+)
+def test_what_a_stream_may_bring(page, body: list[str], shown: str) -> None:
+    expect = playwright.expect
+    answers = {"body": streamed(*body), "content_type": "text/event-stream"}
+    sent = []
+    page.on("request", lambda request: sent.append(request.post_data_json["messages"]))
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(**answers))
+    for question in ("Hi", "And?"):
+        page.locator("#text").fill(question)
+        page.keyboard.press("Enter")
+        expect(page.locator("#send")).to_have_text("Send")
+        expect(page.locator("#log .assistant").last).to_contain_text(shown)
+    expect(page.locator("#log .error")).to_have_count(0)
+    said = next((text for text in ("Blue.", "half an ans") if any(text in b for b in body)), "")
+    assert [message["content"].strip() for message in sent[1]] == ["Hi", said, "And?"]
+
+
+def test_a_stream_cut_by_the_servers_death_keeps_its_text(engine: Scripted, browser) -> None:
+    expect = playwright.expect
+    engine.say("half an ans", "wer")
+    engine.go.clear()
+    with served(engine) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.locator("#text").fill("Hi")
+        page.keyboard.press("Enter")
+        expect(page.locator("#log .assistant")).to_have_text("half an ans")
+    expect(page.locator("#log .assistant")).to_contain_text("broken off: the server was ended")
+    expect(page.locator("#log .assistant")).to_contain_text("half an ans")
+    engine.go.set()
+    page.locator("#text").fill("And?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log .error")).to_contain_text("Is it still running?")
+    expect(page.locator("#text")).to_have_value("And?")
+    page.close()
+
+
+def test_who_speaks_is_told_to_who_listens(page, engine: Scripted) -> None:
+    engine.say("مرحبا")
+    page.locator("#text").fill("Hi")
+    page.keyboard.press("Enter")
+    answer = page.locator("#log .assistant:not(.waiting)")
+    playwright.expect(answer).to_have_text("مرحبا")
+    heard = page.locator("body").aria_snapshot()
+    assert "You: Hi" in heard
+    assert "nanochat: مرحبا" in heard
+    assert 'form "Your message"' in heard
+    assert answer.evaluate("item => getComputedStyle(item).direction") == "rtl"
 
 
 def test_who_reads_further_up_is_left_there(page, engine: Scripted) -> None:

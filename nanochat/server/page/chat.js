@@ -5,11 +5,15 @@ const $ = (id) => document.getElementById(id);
 const log = $("log"), text = $("text"), send = $("send");
 let conversation = []; // {role, content}, as the server wants it
 let answering = null; // an AbortController while an answer is on its way
+let forgetting = false; // whether it was said that old messages no longer fit
+
+class Failure extends Error {} // what a person is told; any other error is a mistake of this page
 
 function add(kind, content) {
   const item = document.createElement("li");
   item.className = kind;
   item.textContent = content; // text, never markup: whatever the model says
+  item.dir = "auto";
   log.append(item);
   scroll(true);
   return item;
@@ -33,35 +37,33 @@ async function ask() {
   item.append(words);
   const controller = new AbortController();
   busy(controller);
-  let ended = "";
   try {
-    const response = await fetch("v1/chat/completions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ messages: conversation, stream: true }),
-      signal: controller.signal,
-    });
-    if (!response.ok) {
-      const said = await response.json().catch(() => null);
-      throw new Error(said?.error?.message || `The server failed (status ${response.status}).`);
-    }
-    for await (const chunk of chunks(response)) {
+    let ended = "";
+    for await (const chunk of chunks(controller.signal)) {
       if (answering !== controller) return; // a new chat was begun meanwhile
-      if (chunk.error) throw new Error(chunk.error.message);
-      const { delta, finish_reason } = chunk.choices[0];
-      if (delta.content) words.data += delta.content;
+      if (chunk.error) throw new Failure(chunk.error.message);
       if (chunk.nanochat) show(chunk.nanochat, item);
-      ended = finish_reason || ended;
+      if (chunk.choices?.length) {
+        const { delta, finish_reason } = chunk.choices[0];
+        words.data += delta.content || "";
+        ended = finish_reason || ended;
+      }
       scroll();
     }
+    if (!ended) throw new Failure("The connection was lost before the answer's end.");
     if (ended === "length") note(item, " … (the answer was cut: it had no more room)");
+    else if (!words.data.trim()) note(item, "(the answer is empty)");
   } catch (error) {
     if (answering !== controller) return;
+    const why = error instanceof Failure ? error.message : `This page failed: ${error}`;
     if (error.name === "AbortError") {
       note(item, " (stopped)");
+    } else if (words.data.trim()) {
+      note(item, ` … (broken off: ${why})`);
     } else {
       item.remove();
-      fail(error);
+      takeBack();
+      add("error", why);
       return;
     }
   } finally {
@@ -72,17 +74,40 @@ async function ask() {
   text.focus();
 }
 
-// The JSON objects of a stream of server-sent events.
-async function* chunks(response) {
+// A question without an answer goes back to where it can be asked again.
+function takeBack() {
+  const { content } = conversation.pop();
+  [...log.querySelectorAll(".user")].pop().remove();
+  text.value = text.value.trim() ? `${content}\n${text.value}` : content;
+  grow();
+  text.focus();
+}
+
+// The JSON objects of the answer, a stream of server-sent events.
+async function* chunks(signal) {
+  const lost = (words) => (error) => { // what fetch throws where nobody listens
+    throw error.name === "AbortError" ? error : new Failure(words);
+  };
+  const response = await fetch("v1/chat/completions", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ messages: conversation, stream: true }),
+    signal,
+  }).catch(lost("The server does not answer. Is it still running?"));
+  if (!response.headers.get("content-type")?.startsWith("text/event-stream")) {
+    const said = await response.json().catch(() => null);
+    throw new Failure(said?.error?.message || `The server failed (status ${response.status}).`);
+  }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(lost("The connection was lost."));
     if (done) return;
-    const lines = (rest + value).split("\n\n");
-    rest = lines.pop();
-    for (const line of lines) {
-      const data = line.replace(/^data: /, "");
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      if (!event.startsWith("data: ")) continue; // a comment that keeps the connection alive
+      const data = event.slice("data: ".length);
       if (data === "[DONE]") return;
       yield JSON.parse(data);
     }
@@ -94,10 +119,13 @@ function show({ dropped_messages, tools }, item) {
   if (dropped_messages && !item.dataset.told) {
     item.dataset.told = "yes";
     conversation.splice(0, dropped_messages);
-    const told = document.createElement("li");
-    told.className = "note";
-    told.textContent = `(the oldest ${dropped_messages} messages no longer fit and are forgotten)`;
-    item.before(told);
+    if (!forgetting) {
+      forgetting = true;
+      const told = document.createElement("li");
+      told.className = "note";
+      told.textContent = "(from here on the oldest messages no longer fit and are forgotten)";
+      item.before(told);
+    }
   }
   item.querySelectorAll(".tool").forEach((old) => old.remove());
   for (const { expression, result } of [...tools].reverse()) {
@@ -115,27 +143,9 @@ function note(item, words) {
   item.append(span);
 }
 
-function fail(error) {
-  const unreachable = error instanceof TypeError; // what fetch throws where nobody listens
-  const item = add("error", unreachable ? "The server does not answer. Is it still running?" : error.message);
-  const retry = document.createElement("button");
-  retry.type = "button";
-  retry.textContent = "Retry";
-  retry.addEventListener("click", () => {
-    item.remove();
-    ask();
-  });
-  item.append(retry);
-  scroll();
-}
-
 function submit(words) {
   if (answering || !words.trim()) return;
-  if (log.lastElementChild?.className === "error") { // asked anew instead of retried
-    while (!log.lastElementChild.matches(".user")) log.lastElementChild.remove();
-    log.lastElementChild.remove();
-    conversation.pop();
-  }
+  log.querySelector(".error")?.remove();
   $("welcome").hidden = true;
   conversation.push({ role: "user", content: words.trim() });
   add("user", words.trim());
@@ -169,6 +179,7 @@ $("new").addEventListener("click", () => {
   busy(null);
   if (old) old.abort();
   conversation = [];
+  forgetting = false;
   log.replaceChildren();
   $("welcome").hidden = false;
   text.focus();
