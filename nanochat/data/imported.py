@@ -121,9 +121,8 @@ def bring_in(folder: Path) -> Iterator[str]:
                     talked = counted(counts[1], "conversation")
                     yield f"{counted(counts[0], 'document')}, {talked} | {path.name}"
         if counts[0] < 2 and counts[1]:
-            say(
-                f"{folder} has conversations and no documents: their text is read as documents, too"
-            )
+            few, talked = counted(counts[0], "document"), counted(counts[1], "conversation")
+            say(f"{folder} has {few}: the text of its {talked} is read as documents, too")
             for talk in jsonl.read(beside / CONVERSATIONS):
                 for piece in pieces(talk if isinstance(talk, str) else text_of(talk)):
                     parts.append(piece)

@@ -157,7 +157,7 @@ def test_a_folder_of_conversations_is_trained_on(
     source = taken(tmp_path / "talks")
     assert texts_of(source) == ["Hi?\n\nHello."] * 3 + ["The only text."] * documents
     assert dataset.read_conversations(source.conversation_files[0]) == [TALK] * 3
-    assert "their text is read as documents, too" in capsys.readouterr().out
+    assert "of its 3 conversations is read as documents, too" in capsys.readouterr().out
 
 
 def test_documents_that_would_all_be_held_out(tmp_path: Path, base_dir: Path) -> None:
