@@ -17,12 +17,6 @@ class Config(StageConfig):
     data_shards: int | None = None
     """training shards to read (default: all)"""
 
-    def __post_init__(self) -> None:
-        """Refuse nonsense by name."""
-        super().__post_init__()
-        if self.depth is not None and not 1 <= self.depth <= 64:
-            raise ValueError(f"depth={self.depth}: it must be from 1 to 64")
-
 
 def main(config: Config) -> None:
     """Open or resume, train, save."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from nanochat.system import cli
+from nanochat.system import cli, limits
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse nonsense by name."""
-        if self.vocab_size is not None and not 265 <= self.vocab_size <= 2**20:
-            raise ValueError(f"vocab_size={self.vocab_size}: it must be from 265 to 1048576")
+        limits.check(self)
         if self.max_chars < 1:
             raise ValueError(f"max_chars={self.max_chars}: it must be 1 or more")
         if self.trainer not in (None, "rustbpe", "tokenizers"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from nanochat.system import limits
+
 # What a resumed run may not change: a step would no longer be the same step.
 # (time_budget_s may change: it says how long from now.)
 PLANNED = (
@@ -124,20 +126,13 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense by name, with the rule."""
-        for name in (
-            "num_iterations", "device_batch_size", "total_batch_size", "eval_tokens", "memory_gb",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: it must be 1 or more")
+        limits.check(self)
         for name in ("warmup", "warmdown"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name}={value}: it must be from 0 to 1")
         if self.time_budget_s is not None and not 0 < self.time_budget_s < float("inf"):
             raise ValueError(f"time_budget_s={self.time_budget_s}: it must be more than 0")
-        if self.max_seq_len is not None and self.max_seq_len < 8:
-            raise ValueError(f"max_seq_len={self.max_seq_len}: it must be 8 or more")
         for name in ("eval_every", "save_every", "save_minutes"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):

@@ -6,30 +6,27 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from clone import ROOT, Clone, clone_fixture, wait_for  # noqa: F401
 
+from nanochat.data import fineweb
+from nanochat.system.limits import LIMITS
 from nanochat.system.memory import linux_memory_gb
-
 from nanochat.training import checkpoint_manager
+from scripts import base_train, tokenizer
 
 LIB = (ROOT / "dev" / "lib.sh").read_text()
 DRIVERS = ("runcpu", "runmac_overnight", "continue_training")
+FLAGS = {"MEMORY_SIZE": "memory_gb"} | dict.fromkeys(
+    ("BASE_ITERATIONS", "MID_ITERATIONS", "SFT_ITERATIONS"), "num_iterations"
+)
+# The drivers' variables with Python's limits: bash is held to these.
 WHOLE = {
-    "MEMORY_SIZE": (1, 65536),
-    "DEVICE_BATCH_SIZE": (1, 65536),
-    "TOTAL_BATCH_SIZE": (1, 1_000_000_000),
-    "EVAL_TOKENS": (1, 10**12),
-    "SPLIT_TOKENS": (1, 10**12),
-    "DEPTH": (1, 64),
-    "BASE_ITERATIONS": (1, 10**8),
-    "MID_ITERATIONS": (1, 10**8),
-    "SFT_ITERATIONS": (1, 10**8),
-    "DATA_SHARDS": (1, 1822),
-    "MAX_SEQ_LEN": (8, 65536),
-    "VOCAB_SIZE": (265, 2**20),
+    name: LIMITS[FLAGS.get(name, name.lower())]
+    for name in re.findall(r"check_whole ([A-Z_]+)", LIB)
 }
 NONSENSE = [
     *((name, value) for name in WHOLE for value in ("abc", "1.5")),
@@ -67,6 +64,21 @@ def test_nonsense_is_refused_by_name(clone: Clone, name: str, value: str) -> Non
     assert "must be" in result.err
     assert "For example: " in result.err
     assert not (clone.root / "pwned").exists()
+
+
+def test_the_limits_are_those_of_python() -> None:
+    named = {FLAGS.get(name, name.lower()) for name in WHOLE}
+    assert named == LIMITS.keys()
+    assert LIMITS["data_shards"][1] == fineweb.LAST_SHARD
+    for name, most in checkpoint_manager.MOST.items():
+        assert most >= LIMITS[name][1], "what is made here can be loaded"
+    for config in (base_train.Config, tokenizer.Config):
+        for name in LIMITS.keys() & {field.name for field in fields(config)}:
+            for value in LIMITS[name]:
+                config(**{name: value})
+            for value in (LIMITS[name][0] - 1, LIMITS[name][1] + 1):
+                with pytest.raises(ValueError, match=f"^{name}={value}: "):
+                    config(**{name: value})
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
