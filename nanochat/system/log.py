@@ -104,7 +104,9 @@ def _print(text: str) -> None:
     try:
         print(text, end="", flush=True)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO):
+        if error.errno == errno.EIO:  # the terminal will not come back
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        elif error.errno != errno.ENOSPC:
             raise
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from nanochat.system import cli, log
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -43,6 +49,40 @@ def test_odd_characters_stop_nothing_and_move_no_cursor(
     log.say("caf\udce9 \x1b[2J\tis read")
     assert log_file.read_text() == "caf\ufffd \ufffd[2J\tis read\n"
     assert "\x1b" not in capsys.readouterr().out
+
+
+WORK = """
+import signal, sys, time
+from dataclasses import dataclass
+from nanochat.system import cli, log
+
+@dataclass(frozen=True)
+class Config: ...
+
+def main(config):
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    line = log.StepLine(9)
+    line.show(1, "begun")
+    while sys.stdout.isatty():
+        time.sleep(0.01)
+    line.show(2, "still at work")
+    log.say("done")
+
+cli.run(main, Config, "work")
+"""
+
+
+def test_a_closed_terminal_stops_no_work() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", WORK]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True
+    )
+    os.close(theirs)
+    assert b"begun" in os.read(ours, 999)
+    os.close(ours)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_a_driver_says_it_once(
