@@ -222,7 +222,7 @@ def keep_traceback(prog: str) -> str:
     """Write the current traceback to logs/, where a bug report can find it; returns where it is."""
     from nanochat.system import storage
 
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UserError):  # a base dir that is not there to keep it in
         name = f"crash-{prog.split('.')[-1]}-{time.strftime('%Y%m%d-%H%M%S')}.txt"
         path = storage.base_dir() / "logs" / name
         path.parent.mkdir(parents=True, exist_ok=True)

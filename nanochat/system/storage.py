@@ -23,9 +23,20 @@ class Damaged(Exception):
 
 
 def base_dir() -> Path:
-    """The folder of everything we write: NANOCHAT_BASE_DIR, else ~/.cache/nanochat."""
-    given = os.environ.get("NANOCHAT_BASE_DIR")
-    return Path(given).expanduser().absolute() if given else Path.home() / ".cache" / "nanochat"
+    """The folder of everything we write: NANOCHAT_BASE_DIR, else ~/.cache/nanochat.
+
+    Raises UserError where ~ stands for nothing: no HOME and no entry of this user, or of the named.
+    """
+    path = Path(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat")
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        whose = (
+            "HOME is not set" if path.parts[0] == "~" else f"there is no user {path.parts[0][1:]}"
+        )
+        raise UserError(
+            f"{path}: {whose}; say where to keep things, NANOCHAT_BASE_DIR=/some/folder"
+        ) from None
 
 
 def ensure_folder(path: Path) -> Path:
