@@ -12,6 +12,8 @@ DECAY = 0.98  # of the running means: about the last 50 updates count
 SETTLED = 20  # updates until a running mean is believed
 LOSS_JUMP = 4.0  # nats above the running mean; from a good batch to a bad one it is less than 1
 NORM_JUMP = 1_000.0  # times the running mean
+# How memory that is full is said by MPS, by cuBLAS and cuDNN, and by a Metal command buffer.
+FULL = ("out of memory", "_status_alloc_failed", "insufficient memory")
 ASLEEP_S = 60.0  # a gap between two steps that is no work
 
 
@@ -24,6 +26,10 @@ class Diverged(Exception):
     def __init__(self, text: str, position: Position | None = None) -> None:
         super().__init__(text)
         self.position = position
+
+
+class OutOfMemory(Exception):
+    """The device's memory is full before anything was updated: less at once may fit."""
 
 
 class DivergenceGuard:
@@ -49,8 +55,13 @@ class DivergenceGuard:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether CUDA or MPS says that its memory is full (MPS by a plain RuntimeError)."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+    """Whether torch, one of CUDA's libraries or Metal says that the device's memory is full.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
+    True
+    """
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in FULL)
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

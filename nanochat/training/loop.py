@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from nanochat.system.log import Metrics, StepLine, duration, say
 from nanochat.training.faults import (
     Diverged,
     DivergenceGuard,
+    OutOfMemory,
     is_out_of_memory,
     slept_s,
     split,
@@ -31,6 +32,8 @@ from nanochat.training.faults import (
 from nanochat.training.optim import MuonAdamW
 from nanochat.training.runs import TOO_LARGE
 from nanochat.training.time_budget import TimeBudget
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -77,6 +80,7 @@ class LoopConfig:
     budget: TimeBudget | None = None  # decides num_iterations
     # Takes the run back to its last checkpoint after a Diverged, or raises it again.
     rollback: Callable[[TrainState, Diverged], None] | None = None
+    signals: Signals = field(default_factory=lambda: Signals())  # a hook may look at them
 
 
 def train_step(
@@ -86,63 +90,75 @@ def train_step(
     multiplier: float,
     device: Device,
     guard: DivergenceGuard,
+    parts: int = 1,
     tick: Callable[[int], None] = lambda micro: None,
 ) -> StepStats:
     """One update from these micro-batches; loss_of(inputs, targets) is a sum in nats.
 
-    Raises Diverged before the update where loss or gradient norm can't be right.
+    parts: each micro-batch is cut into so many, which together teach the same. Before the update:
+    raises OutOfMemory where that may help, Diverged where loss or gradient norm can't be right.
     """
     n_valid = sum(batch.n_valid for batch in micro)
     total = torch.zeros((), device=device.torch)
-    for i, batch in enumerate(micro):
-        inputs, targets = batch.inputs.to(device.torch), batch.targets.to(device.torch)
-        loss = loss_of(inputs, targets) / n_valid
-        loss.backward()
-        total += loss.detach()
-        tick(i + 1)
+    try:
+        for number, batch in enumerate(micro, 1):
+            for piece in split(batch, parts):
+                inputs, targets = piece.inputs.to(device.torch), piece.targets.to(device.torch)
+                # SFT's rows differ in how much they supervise: each token counts the same.
+                loss = loss_of(inputs, targets) / n_valid
+                loss.backward()
+                total += loss.detach()
+            tick(number)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory from None
+        raise
     norm = optimizer.clip()
-    stats = StepStats(
-        total.item(),
-        norm.item(),
-        sum(batch.inputs.numel() for batch in micro),
-        micro[-1].position,
-    )
+    tokens = sum(batch.inputs.numel() for batch in micro)
+    stats = StepStats(total.item(), norm.item(), tokens, micro[-1].position)
     try:
         guard.check(stats.loss, stats.grad_norm, stats.position)
     except Diverged:
         optimizer.zero_grad()
         raise
-    optimizer.step(multiplier)
+    try:
+        optimizer.step(multiplier)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        # A part of the weights has moved: trying again would move that part twice.
+        raise Failure(f"out of memory on {device.type} in the update itself: {TOO_LARGE}") from None
     optimizer.zero_grad()
     return stats
 
 
 def fitting_step(
-    step: Callable[[Sequence[Batch]], StepStats],
-    micro: Sequence[Batch],
+    step: Callable[[int], StepStats],
+    rows: int,
     state: TrainState,
     optimizer: MuonAdamW,
     device: Device,
 ) -> StepStats:
-    """`step` of the micro-batches, cut into halves for good each time that memory runs out.
+    """`step` of micro-batches of so many rows, cut into state.parts; more for good at OutOfMemory.
 
     Raises Failure where a single row is too much.
     """
     while True:
         try:
-            return step([part for batch in micro for part in split(batch, state.parts)])
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        rows = -(-micro[0].inputs.size(0) // state.parts)
-        if rows == 1:
+            return step(state.parts)
+        except OutOfMemory:
+            at_once = -(-rows // state.parts)
+        # Outside of the except: until there the error holds on to what had been computed.
+        if at_once == 1:
             raise Failure(f"out of memory on {device.type} with one row at once: {TOO_LARGE}")
         optimizer.zero_grad()
         device.empty_cache()
         state.parts *= 2
+        fewer = -(-at_once // 2)
         say(
-            f"out of memory: {-(-rows // 2)} rows at once from now on instead of {rows}, as many "
-            "tokens a step as before; no longer bit for bit what it would have been"
+            f"out of memory: continuing with {fewer} row{'s' * (fewer != 1)} per micro-batch "
+            f"instead of {at_once}, as many tokens per step as before; the run is no longer "
+            "bit for bit what it would have been"
         )
 
 
@@ -163,7 +179,7 @@ def train(
     """
     line = StepLine(state.num_iterations)
     pace, guard = _Pace(), DivergenceGuard()
-    with _signals_noted() as signals:
+    with _noting(config.signals) as signals:
         while True:
             last = state.step >= state.num_iterations
             for hook in hooks:
@@ -181,18 +197,26 @@ def train(
                 return False
             multiplier = config.multiplier((state.step + 0.5) / state.num_iterations)
             started, wall_started = time.monotonic(), time.time()
-            micro = [next(batches) for _ in range(config.grad_accum)]
+            try:
+                micro = signals.unless_noted(
+                    lambda: [next(batches) for _ in range(config.grad_accum)]
+                )
+            except Exception:  # a shard that is damaged, a download that failed
+                line.close()
+                if state.step > 0:
+                    hooks[0](state, last)
+                raise
+            if micro is None:
+                line.close()
+                hooks[0](state, last)
+                return False
+            show = _micro_batch_shower(line, config, state)
             step = partial(
-                train_step,
-                loss_of,
-                optimizer,
-                multiplier=multiplier,
-                device=device,
-                guard=guard,
-                tick=_micro_batch_shower(line, config, state),
+                train_step, loss_of, optimizer, micro, multiplier, device, guard, tick=show
             )
             try:
-                stats = fitting_step(step, micro, state, optimizer, device)
+                rows = micro[0].inputs.size(0)
+                stats = fitting_step(step, rows, state, optimizer, device)
             except Diverged as error:
                 line.close()
                 named = Diverged(
@@ -279,18 +303,40 @@ class _Pace:
         return self.seconds / self.steps if self.steps > 0 else None
 
 
+class _StopWaiting(BaseException):
+    """Raised by a signal, and only while nothing of a step is begun."""
+
+
+class Signals(list[int]):
+    """The signals that came while training."""
+
+    waiting = False  # for data, as a download may take minutes, or for room on the disk
+
+    def unless_noted(self, wait: Callable[[], T]) -> T | None:
+        """What `wait` returns; None as soon as there is a signal."""
+        try:
+            try:
+                self.waiting = True
+                return None if self else wait()
+            finally:
+                self.waiting = False
+        except _StopWaiting:
+            return None
+
+
 @contextlib.contextmanager
-def _signals_noted() -> Iterator[list[int]]:
+def _noting(noted: Signals) -> Iterator[Signals]:
     """Collect SIGINT, SIGTERM and SIGHUP instead of dying; a second SIGINT interrupts at once.
 
     An ignored SIGHUP stays ignored, so that nohup works.
     """
-    noted: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         if noted and number == signal.SIGINT:
             raise KeyboardInterrupt
         noted.append(number)
+        if noted.waiting:
+            raise _StopWaiting
 
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat.data.dataloader import IGNORED, Batch
+from nanochat.data.dataloader import IGNORED, Ahead, Batch
 from nanochat.gpt import GPT
 from nanochat.system import log
-from nanochat.system.cli import Failure
+from nanochat.system.cli import Failure, UserError
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import faults, loop
+from nanochat.training import faults, loop, optim
 from tests.training.test_stage import losses, weights
 
 Run = Callable[..., None]
@@ -145,7 +145,7 @@ def test_a_full_memory_halves_what_is_done_at_once_and_nothing_else(
     run_stage("base_train", num_iterations=3, **ONE_BATCH)
     said = capsys.readouterr().out
     assert said.count("out of memory: ") == 2, "4 rows to 2, 2 to 1, and then no more"
-    assert "1 rows at once from now on instead of 2, as many tokens a step as before" in said
+    assert "1 row per micro-batch instead of 2, as many tokens per step as before" in said
     found = checkpoints.find("base", "d1")
     assert found.state["parts"] == 4
     assert found.state["tokens"] == 3 * 128
@@ -158,6 +158,44 @@ def test_where_one_row_is_too_much_the_remedy_is_said(
     too_much(monkeypatch, 0, torch.OutOfMemoryError)
     with pytest.raises(Failure, match=r"one row at once: set a smaller DEVICE_BATCH_SIZE"):
         run_stage("base_train", num_iterations=1, **ONE_BATCH)
+
+
+def test_memory_that_runs_out_in_the_update_ends_the_run_before_it_is_applied_twice(
+    run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW has stepped when Muon's buffers do not fit: half of an update can't be tried again."""
+    updates = []
+
+    def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+        updates.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(optim, "orthogonalize", orthogonalize)
+    with pytest.raises(Failure, match=r"out of memory on cpu in the update itself: set a smaller"):
+        run_stage("base_train", num_iterations=2, **ONE_BATCH)
+    assert updates == [1]
+    assert not checkpoints.is_there("base", "d1"), "nothing half-done is saved"
+
+
+def test_a_stream_that_fails_in_the_middle_loses_nothing_that_was_learned(
+    run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, drawn = Ahead.__next__, []
+
+    def damaged(self: Ahead) -> Batch:
+        drawn.append(1)
+        if len(drawn) == 4:
+            raise UserError("shard_00001.parquet is damaged: remove it or fetch it again")
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ahead, "__next__", damaged)
+        with pytest.raises(UserError, match="shard_00001"):
+            run_stage("base_train", num_iterations=6, **ONE_BATCH)
+    assert checkpoints.find("base", "d1").step == 3
+    run_stage("base_train", resume=True)
+    run_stage("base_train", num_iterations=6, model_tag="straight", **ONE_BATCH)
+    assert losses(base_dir, "base_d1") == losses(base_dir, "base_straight")
 
 
 def test_another_error_of_torchs_is_not_taken_for_memory(
