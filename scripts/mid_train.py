@@ -15,7 +15,10 @@ class Config(StageConfig):
 
 def main(config: Config) -> None:
     """Open or resume, train, save."""
-    from nanochat.data import dataloader
+    from nanochat.training import checkpoint_manager as checkpoints
+
+    checkpoints.find("mid" if config.resume else "base", config.model_tag)
+    from nanochat.data import dataloader  # torch: after what a user can get wrong
     from nanochat.training import stage
 
     def rows_of(talks, tokenizer, length, position=None):
