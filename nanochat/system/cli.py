@@ -110,6 +110,9 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
         hung_up = on_terminal and not sys.stdout.isatty()  # the terminal was closed
         if isinstance(error, OSError) and (error.errno == errno.EPIPE or hung_up):
             _end("", 1)  # or `| head` closed the pipe; nothing is left to tell anybody
+        if isinstance(error, PermissionError) and error.filename:  # as a run with sudo leaves it
+            remedy = f"if another user made it, sudo chown -R {os.geteuid()} {error.filename}"
+            _end(f"error: {error.filename} can't be used ({error.strerror}): {remedy}", 2)
         _end(f"failed: {type(error).__name__}: {error}{keep_traceback(prog)}", 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +45,14 @@ class Config:
     pass
 
 
+def end(main: Callable[[Config], object], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """How a command ends: its exit code, and what it says."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr("sys.argv", ["x"])
+        cli.run(main, Config, "x")
+    return stopped.value.code, capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -61,15 +71,21 @@ def test_a_home_that_is_not_there(
     monkeypatch.delenv("NANOCHAT_BASE_DIR", raising=False)
     if given is not None:
         monkeypatch.setenv("NANOCHAT_BASE_DIR", given)
-    monkeypatch.setattr("sys.argv", ["x"])
-
-    def end(main: Callable[[Config], object]) -> tuple[object, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.run(main, Config, "x")
-        return stopped.value.code, capsys.readouterr().err
-
-    code, line = end(lambda _: storage.base_dir())
+    code, line = end(lambda _: storage.base_dir(), capsys)
     assert (code, line.count("\n")) == (2, 1)
     assert line.startswith(f"error: {said}")
     # There is nowhere to keep the details of a crash, and it is named all the same.
-    assert end(lambda _: 1 / 0) == (1, "failed: ZeroDivisionError: division by zero\n")
+    assert end(lambda _: 1 / 0, capsys) == (1, "failed: ZeroDivisionError: division by zero\n")
+
+
+def test_what_another_user_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever a stage comes upon it: root itself may read everything, so the refusal is made up."""
+    path = tmp_path / "metrics.jsonl"
+
+    def refuse(_: Config) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    code, line = end(refuse, capsys)
+    assert (code, line.count("\n")) == (2, 1)
+    assert line.startswith(f"error: {path} can't be used (Permission denied): ")
+    assert f"sudo chown -R {os.geteuid()} {path}" in line
