@@ -111,9 +111,19 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
         if isinstance(error, OSError) and (error.errno == errno.EPIPE or hung_up):
             _end("", 1)  # or `| head` closed the pipe; nothing is left to tell anybody
         if isinstance(error, PermissionError) and error.filename:  # as a run with sudo leaves it
-            remedy = f"if another user made it, sudo chown -R {os.geteuid()} {error.filename}"
-            _end(f"error: {error.filename} can't be used ({error.strerror}): {remedy}", 2)
+            _end(f"error: {_not_ours(error)}", 2)
         _end(f"failed: {type(error).__name__}: {error}{keep_traceback(prog)}", 1)
+
+
+def _not_ours(error: PermissionError) -> str:
+    from nanochat.system import storage
+
+    path, top = str(error.filename), str(storage.base_dir())
+    whole = top if path.startswith(top) else path  # it may be a folder above that can't be read
+    return (
+        f"{path} can't be used ({error.strerror}); "
+        f"if another user made it: sudo chown -R {os.geteuid()} {whole}"
+    )
 
 
 def by_driver() -> bool:

@@ -46,11 +46,15 @@ class Config:
 
 
 def end(main: Callable[[Config], object], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
-    """How a command ends: its exit code, and what it says."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr("sys.argv", ["x"])
+    """How a command without flags ends: its exit code, and what it says."""
+    with pytest.raises(SystemExit) as stopped:
         cli.run(main, Config, "x")
     return stopped.value.code, capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["x"])
 
 
 @pytest.mark.parametrize(
@@ -78,14 +82,13 @@ def test_a_home_that_is_not_there(
     assert end(lambda _: 1 / 0, capsys) == (1, "failed: ZeroDivisionError: division by zero\n")
 
 
-def test_what_another_user_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wherever a stage comes upon it: root itself may read everything, so the refusal is made up."""
-    path = tmp_path / "metrics.jsonl"
+def test_what_another_user_left(base_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever a stage comes upon it. Root may read everything, so the refusal is made up."""
 
-    def refuse(_: Config) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    def refuse(path: Path) -> tuple[object, str]:
+        refused = PermissionError(errno.EACCES, "Permission denied", str(path))
+        return end(lambda _: (_ for _ in ()).throw(refused), capsys)
 
-    code, line = end(refuse, capsys)
-    assert (code, line.count("\n")) == (2, 1)
-    assert line.startswith(f"error: {path} can't be used (Permission denied): ")
-    assert f"sudo chown -R {os.geteuid()} {path}" in line
+    said = "can't be used (Permission denied); if another user made it: sudo chown -R"
+    for path, top in ((base_dir / "metrics/x", base_dir), (Path("/a/b"), Path("/a/b"))):
+        assert refuse(path) == (2, f"error: {path} {said} {os.geteuid()} {top}\n")
