@@ -179,8 +179,8 @@ class Sample:
 class Rollback:
     """After a Diverged: the last checkpoint's weights and optimiser, the data after the batch."""
 
-    def __init__(self, opened: Opened, optimizer: MuonAdamW, metrics: Metrics) -> None:
-        self.opened, self.optimizer, self.metrics = opened, optimizer, metrics
+    def __init__(self, opened: Opened, optimizer: MuonAdamW, metrics: Metrics, save: Save) -> None:
+        self.opened, self.optimizer, self.metrics, self.save = opened, optimizer, metrics, save
         self.times: Counter[int] = Counter()  # that it went back to this step
 
     def __call__(self, state: TrainState, error: Diverged) -> None:
@@ -193,6 +193,7 @@ class Rollback:
         opened.model.load_state_dict(found.model(opened.device).state_dict())
         state.step, state.tokens = found.step, found.state["tokens"]
         state.position = error.position
+        self.save.saved_step = found.step  # a later one is damaged, or of what was taken back
         self.metrics.roll_back(found.step)
         say(f"diverged at {error}: back to step {found.step}, and past that batch")
 

@@ -24,6 +24,7 @@ from nanochat.training.plan import (
     TIMED_FLAGS,
     PlanConfig,
     batch_of,
+    bounds_s,
     choose_tag,
     plan_lines,
     resolve,
@@ -182,6 +183,8 @@ def _change_time(whole: dict[str, Any], config: StageRunConfig) -> None:
         if s is ahead[-1]:
             raise UserError(f"{keeps} and is the last one to train: leave TIME_BUDGET out")
         say(f"{keeps}; the time that is left then is for the stages after it")
+    for name, seconds in bounds_s(config.time_budget_s).items():
+        flags[name] = [*_without(flags[name], "max_seconds"), f"--max_seconds={seconds}"]
     whole["budget"] = {"seconds": config.time_budget_s, "since": config.session}
 
 

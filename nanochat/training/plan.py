@@ -304,7 +304,7 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
             f"--device_batch_size={batch.device_batch_size}",
             f"--split_tokens={batch.split_tokens}",
             f"--max_problems={CORE_PROBLEMS}",
-            f"--max_seconds={_bound_s(config, CORE_SECONDS, CORE_SHARE)}",
+            f"--max_seconds={bounds_s(config.time_budget_s)['base_eval']}",
         ],
         "mid_train": [*_iterations("mid_train", config.mid_iterations), *training],
         "chat_sft": [*_iterations("chat_sft", config.sft_iterations), *training],
@@ -312,7 +312,7 @@ def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
             tag,
             "--source=sft",
             f"--max_problems={CHAT_PROBLEMS}",
-            f"--max_seconds={_bound_s(config, CHAT_SECONDS, CHAT_SHARE)}",
+            f"--max_seconds={bounds_s(config.time_budget_s)['chat_eval']}",
         ],
         "report": [tag, *_copy(config)],
     }
@@ -324,9 +324,17 @@ def _shards_first(config: PlanConfig) -> int:
     return min(shards, fineweb.FIRST_SHARDS) if config.data == "fineweb" else shards
 
 
-def _bound_s(config: PlanConfig, most: int, share: float) -> int:
-    budget = config.time_budget_s
-    return most if budget is None else max(8, min(most, round(share * budget)))
+def bounds_s(budget_s: int | None) -> dict[str, int]:
+    """Stage that measures -> seconds that it may take.
+
+    >>> bounds_s(None), bounds_s(1200)
+    ({'base_eval': 60, 'chat_eval': 120}, {'base_eval': 24, 'chat_eval': 48})
+    """
+    most = {"base_eval": (CORE_SECONDS, CORE_SHARE), "chat_eval": (CHAT_SECONDS, CHAT_SHARE)}
+    return {
+        name: seconds if budget_s is None else max(8, min(seconds, round(share * budget_s)))
+        for name, (seconds, share) in most.items()
+    }
 
 
 def _copy(config: PlanConfig) -> list[str]:

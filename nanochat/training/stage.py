@@ -101,7 +101,7 @@ def run(
                 opened.batch.grad_accum(length),
                 lambda progress: schedule(progress, config.warmup or 0.0, config.warmdown or 0.0),
                 _budget(opened),
-                Rollback(opened, optimizer, metrics) if goes_back else None,
+                Rollback(opened, optimizer, metrics, save) if goes_back else None,
                 signals,
             ),
             state,

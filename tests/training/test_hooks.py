@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,6 +101,25 @@ def test_a_rollback_before_the_first_update(
     assert checkpoints.find("base").step == 2
     assert len(seen) == 3
     assert all(math.isfinite(loss) for loss in losses(base_dir, "base_d1"))
+
+
+def test_after_a_rollback_over_a_damaged_checkpoint_its_step_is_saved_again(
+    run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, saved = checkpoints.save, []
+
+    def save(name: str, state: dict, *rest: Any) -> Path:
+        folder = keep(name, state, *rest)
+        saved.append(state["step"])
+        if saved.count(3) == 1 and state["step"] == 3:
+            (folder / "model.safetensors").unlink()
+        return folder
+
+    monkeypatch.setattr(checkpoints, "save", save)
+    broken_at(monkeypatch, bad=4)
+    flags = {"on_divergence": "rollback", "device_batch_size": 4, "total_batch_size": 128}
+    run_stage("base_train", num_iterations=4, save_every=1, **flags)
+    assert saved == [0, 1, 2, 3, 3, 4]
 
 
 def test_wandb_that_is_missing_is_said_before_anything_changes(

@@ -278,6 +278,7 @@ def test_a_time_given_to_a_run_of_iterations_sizes_what_has_not_begun(
     flags = continued("mid_train", time_budget_s=1000)
     assert not [f for f in flags if f.startswith("--num_iterations")]
     assert "--warmdown=0" in flags
+    assert "--max_seconds=40" in runs.read_plan("d4")["stages"]["chat_eval"]
     assert 100 < (budget_of(flags) or 0) < 250
     # Interrupted there, and continued without a word about time: what is left of it counts.
     there_is(monkeypatch, base=True, mid=False)
