@@ -5,7 +5,7 @@
 unset CDPATH # a `cd` that prints its answer would spoil the next line
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 PYTHON="$ROOT/.venv/bin/python"
-PROGRAM=$(basename "$0")
+PROGRAM=${0##*/}
 # An activated conda or another venv must not lead our Python, pip or maturin astray (two environments
 # at once make maturin give up), nor may a PYTHONPATH put other modules before ours.
 unset CONDA_PREFIX VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONSAFEPATH __PYVENV_LAUNCHER__
