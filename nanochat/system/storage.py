@@ -133,7 +133,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield beside
         for file in beside.iterdir():
             _sync(file)
-        if path.exists():
+        if path.is_symlink():
+            path.unlink()  # and not what it points to, which may be somebody else's
+        elif path.exists():
             shutil.rmtree(path)
         rename_synced(beside, path)
     except OSError as error:

@@ -475,6 +475,16 @@ def test_nothing_to_continue(ready: Clone, stand_in: str, code: int) -> None:
     assert stages_called(ready) == []
 
 
+def test_continue_what_another_user_began(ready: Clone) -> None:
+    part = ready.base_dir / "metrics" / "base_d6.jsonl"
+    part.parent.mkdir(parents=True)
+    part.touch(0o400)
+    result = ready.without_privileges().bash("dev/continue_training.sh")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert result.err.startswith(f"error: {part} can't be read and written: chmod -R u+rwX ")
+    assert stages_called(ready) == []
+
+
 def test_continue_does_not_start_anew(ready: Clone) -> None:
     result = ready.bash("dev/continue_training.sh", FRESH="1")
     assert result.code == 2

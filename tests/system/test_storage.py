@@ -92,3 +92,15 @@ def test_what_another_user_left(base_dir: Path, capsys: pytest.CaptureFixture[st
     said = "can't be used (Permission denied); if another user made it: sudo chown -R"
     for path, top in ((base_dir / "metrics/x", base_dir), (Path("/a/b"), Path("/a/b"))):
         assert refuse(path) == (2, f"error: {path} {said} {os.geteuid()} {top}\n")
+
+
+def test_a_folder_that_is_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
+    shared, path = tmp_path / "shared", tmp_path / "eval_bundle"
+    shared.mkdir()
+    (shared / "theirs").touch()
+    path.symlink_to(shared)
+    with storage.new_folder(path) as beside:
+        (beside / "ours").touch()
+    assert not path.is_symlink()
+    assert [file.name for file in path.iterdir()] == ["ours"]
+    assert [file.name for file in shared.iterdir()] == ["theirs"]
