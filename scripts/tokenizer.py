@@ -53,7 +53,8 @@ def main(config: Config) -> None:
 
     log.keep_in(config.log_file)
     source = dataset.open_source(config.data, config.data_shards)
-    wanted = config.vocab_size or dataset.default_vocab_size(config.data)
+    default = dataset.default_vocab_size(config.data)
+    wanted = default if config.vocab_size is None else config.vocab_size
     line = log.StepLine(wanted)
     seen = {"documents": 0, "characters": 0}
 
