@@ -7,8 +7,8 @@ set -euo pipefail
 
 # Every variable is checked here, before anything is installed.
 begin "Finishes the newest model (or MODEL_TAG) from where it stopped, by the plan that it was started with.
-Only DEVICE_BATCH_SIZE, MEMORY_SIZE and TIME_BUDGET may be set anew; another variable must agree with the plan." "$@"
-[ "${FRESH:-0}" = 0 ] || fail 2 "FRESH=1: continue_training.sh goes on with what is there. To start anew: FRESH=1 bash dev/runcpu.sh"
+Only DEVICE_BATCH_SIZE, MEMORY_SIZE and TIME_BUDGET may be changed; another variable must agree with the plan." "$@"
+[ "${FRESH:-0}" = 0 ] || fail 2 "FRESH=1: continue_training.sh continues what is there. To start another: FRESH=1 bash dev/runcpu.sh"
 
 prepare
 TAG=${MODEL_TAG-}

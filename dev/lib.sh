@@ -293,13 +293,13 @@ Variables, each before the command, as in: DEPTH=6 TIME_BUDGET=20m bash dev/$PRO
   DEPTH               the size of the model in layers, 1 to 64
   NANOCHAT_DATA       tinyworld, fineweb, auto, or a folder of your own text
   DATA_SHARDS         how much text, in shards
-  BASE_ITERATIONS MID_ITERATIONS SFT_ITERATIONS      steps a stage
+  BASE_ITERATIONS MID_ITERATIONS SFT_ITERATIONS      steps per stage
   MEMORY_SIZE         GB to plan for, instead of what is found
   DEVICE_BATCH_SIZE   sequences at once: lower it when memory runs out
-  TOTAL_BATCH_SIZE    tokens a step, a multiple of DEVICE_BATCH_SIZE x MAX_SEQ_LEN
+  TOTAL_BATCH_SIZE    tokens per step, a multiple of DEVICE_BATCH_SIZE x MAX_SEQ_LEN
   MAX_SEQ_LEN VOCAB_SIZE EVAL_TOKENS SPLIT_TOKENS    tokens
   MODEL_TAG           name of the model (d4 for depth 4)
-  FRESH=1             start anew where an unfinished model of that name stands
+  FRESH=1             start another beside an unfinished model of that name
   WANDB_RUN           name of a Weights & Biases run (off by default)
   NANOCHAT_BASE_DIR   where everything is kept (~/.cache/nanochat)
 TEXT
@@ -402,7 +402,7 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
   case $status in
     0) [ "$SIGNALS" != 0 ] || return 0 ;;
     2) # the user's mistake: Python has said what to do
-      say "After that, this goes on from there: $(how_to_continue)"
+      say "After that, this continues from there: $(how_to_continue)"
       exit 2
       ;;
     130 | 143) report_so_far ;;
@@ -411,11 +411,11 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
       [ $status != 137 ] || pipeline killed --name="$1" --model_tag="$TAG" --oom_kills=$(($(oom_kills) - killed_before)) \
         --log_file="$LOG_FILE"
       say "$1 failed (exit code $status); the log: $LOG_FILE"
-      say "What was saved is safe. Once the cause is mended, this goes on from there: $(how_to_continue)"
+      say "What was saved is safe. Once the cause is mended, this continues from there: $(how_to_continue)"
       exit 1
       ;;
   esac
-  say "Interrupted. What was saved is safe, and this goes on from there: $(how_to_continue)"
+  say "Interrupted. What was saved is safe, and this continues from there: $(how_to_continue)"
   exit 130
 }
 

@@ -227,7 +227,7 @@ def test_nohup_outlives_its_terminal(ready: Clone) -> None:
     ("stand_in", "code", "said"),
     [
         ("base_train:1", 1, "base_train failed (exit code 1)"),
-        ("mid_train:2", 2, "After that, this goes on from there: "),
+        ("mid_train:2", 2, "After that, this continues from there: "),
         ("mid_train:130", 130, "Interrupted."),
         ("chat_sft:SIGKILL", 1, "this is killed"),
         ("chat_sft:SIGTERM", 130, "Interrupted."),
