@@ -106,10 +106,12 @@ def test_who_leaves_while_his_conversation_is_read_is_not_answered(
     engine: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading: list[socket.socket] = []
+    read: list[str] = []
 
     def leave(*_: Any) -> tuple[list[int], int]:
         reading.pop().close()
         time.sleep(0.1)
+        read.append("")
         return [0], 0
 
     monkeypatch.setattr("nanochat.server.app.prompt_with_room", leave)
@@ -119,6 +121,7 @@ def test_who_leaves_while_his_conversation_is_read_is_not_answered(
             reading.append(connect(address))
             reading[0].sendall(head(len(body)) + body)
             until(lambda: not reading)
+        until(lambda: len(read) == 2)
         monkeypatch.undo()
         assert requests.post(address + URL, json={"messages": HI}, timeout=20).status_code == 200
     assert len(engine.prompts) == 1
@@ -151,12 +154,12 @@ def test_a_request_must_come_in_within_its_time(
 
 def test_who_does_not_read_is_let_go(engine: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "PATIENCE_S", 0.3)
-    engine.say("x" * 8_000_000)
+    engine.say("x" * 8_000_000, "y")
     with served(engine) as address, socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # as little as there can be
         deaf.settimeout(20)
         deaf.connect(("127.0.0.1", int(address.split(":")[-1])))
-        deaf.sendall(head(len(BODY)) + BODY)
+        deaf.sendall(head(len(STREAMED)) + STREAMED)
         time.sleep(0.6)
         assert len(rest(deaf)) < 8_000_000
 
@@ -208,7 +211,7 @@ def test_connections_never_take_all_files(
 def test_the_servers_end_does_not_wait_for_the_slow(
     engine: Scripted, capfd: pytest.CaptureFixture
 ) -> None:
-    with served(engine) as address, contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as opened, served(engine) as address:
         for beginning in BEGINNINGS.values():
             opened.enter_context(connect(address)).sendall(beginning)
         requests.get(address + "/health", timeout=20)
