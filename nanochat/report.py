@@ -298,7 +298,7 @@ def _losses(tag: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _draw_losses(losses: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    from matplotlib.figure import Figure  # pyplot takes twice as long to load
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.6 * len(losses), 2.8), layout="constrained")
     axes = figure.subplots(1, len(losses), squeeze=False)
