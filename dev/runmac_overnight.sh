@@ -9,6 +9,7 @@ set -euo pipefail
 begin "Trains a ChatGPT from nothing (depth 6) on web text where the net gives it, and says how to chat with it.
 TIME_BUDGET=8h uses the night." "$@"
 
+check_ours "$ROOT" "$ROOT" # in the morning the report is copied there
 default DEPTH 6
 default_iterations 500 150 150
 default DATA_SHARDS 50

@@ -124,6 +124,14 @@ def test_overnight_from_elsewhere(ready: Clone) -> None:
     assert plan[-1] == "--tokenizer_max_chars=1000000000"
 
 
+def test_overnight_has_a_place_for_its_report(ready: Clone) -> None:
+    ready.root.chmod(0o500)
+    result = ready.without_privileges().bash("dev/runmac_overnight.sh")
+    ready.root.chmod(0o700)
+    assert (result.code, calls(ready)) == (2, [])
+    assert result.err.startswith(f"error: {ready.root} can't be read and written: ")
+
+
 @pytest.mark.parametrize("driver", ["runcpu", "runmac_overnight"])
 def test_every_variable_reaches_the_plan(ready: Clone, driver: str) -> None:
     numbers = {
