@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from nanochat.system import limits
+from nanochat.system import cli, limits
 
 # What a resumed run may not change: a step would no longer be the same step.
 # (time_budget_s may change: it says how long from now.)
@@ -140,7 +140,7 @@ class StageConfig:
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed}: it must be from 0 to {2**63 - 1}")
         choices = {
-            "device_type": ("cuda", "mps", "cpu"),
+            "device_type": cli.DEVICE_TYPES,
             "dtype": ("float32", "bfloat16"),
             "on_divergence": ("stop", "rollback"),
         }
