@@ -70,7 +70,8 @@ class Checkpoint:
             if not path.is_file():
                 return f"{path} is missing"
             stat = path.stat()
-            if _checksum(path, stat.st_size, stat.st_mtime_ns) != self.state["files"].get(name):
+            as_it_is = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if _checksum(path, as_it_is) != self.state["files"].get(name):
                 return f"{path} is damaged (its checksum is another)"
         return None
 
@@ -135,8 +136,8 @@ def _unusable(path: Path, error: Exception) -> UserError:
 
 
 @cache
-def _checksum(path: Path, size: int, mtime_ns: int) -> str:
-    """Looked at once a process, while the file stays as it is."""
+def _checksum(path: Path, as_it_is: tuple[int, int, int]) -> str:
+    """Looked at once per process, while the file stays as it is (inode, size, time)."""
     return storage.checksum(path)
 
 
