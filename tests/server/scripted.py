@@ -24,6 +24,10 @@ class Scripted(Engine):
 
     def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
         super().__init__(model, tokenizer)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin again: nothing was asked, nothing is to be said."""
         self.script: list[Event | Exception] = []
         self.go = threading.Event()
         self.go.set()

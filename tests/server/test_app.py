@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import requests
+import torch
+from conftest import random_model
 
 from nanochat.engine import Engine, Event, Sampling
 from nanochat.gpt import GPT
@@ -24,15 +26,24 @@ from nanochat.tokenizer import Tokenizer
 from tests.server.scripted import HI, URL, Scripted, connect, head, served
 
 
-@pytest.fixture
-def engine(tiny_model: GPT, tokenizer: Tokenizer) -> Scripted:
-    return Scripted(tiny_model, tokenizer)
-
-
-@pytest.fixture
-def address(engine: Scripted) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def server(tokenizer: Tokenizer) -> Iterator[tuple[Scripted, str]]:
+    """One for all, since its start and end take longer than any answer."""
+    engine = Scripted(random_model(2, tokenizer.vocab_size, 64, torch.float64), tokenizer)
     with served(engine) as found:
-        yield found
+        yield engine, found
+
+
+@pytest.fixture
+def engine(server: tuple[Scripted, str]) -> Iterator[Scripted]:
+    server[0].forget()
+    yield server[0]
+    server[0].go.set()
+
+
+@pytest.fixture
+def address(engine: Scripted, server: tuple[Scripted, str]) -> str:
+    return server[1]
 
 
 def ask(address: str, **wanted: Any) -> requests.Response:
