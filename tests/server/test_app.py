@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import requests
 import torch
-from conftest import random_model
 
 from nanochat.engine import Engine, Event, Sampling
 from nanochat.gpt import GPT
 from nanochat.server.request import LARGEST
 from nanochat.server.worker import MOST_WAITING
 from nanochat.tokenizer import Tokenizer
+from tests.conftest import random_model
 from tests.server.scripted import HI, URL, Scripted, connect, head, served
 
 
