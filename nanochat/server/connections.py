@@ -10,7 +10,6 @@ import asyncio
 import errno
 import resource
 import socket
-import sys
 from typing import Any
 
 import h11
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanochat.server.worker import Worker
+from nanochat.system.log import say
 
 PATIENCE_S = 20.0  # for a whole request to come in, or for a client to read on
 MOST_CONNECTIONS = 100
@@ -118,7 +118,4 @@ class Server(uvicorn.Server):
             loop.default_exception_handler(context)
         elif not self._told:  # asyncio tries again every second, and says so many times over
             self._told = True
-            print(
-                f"no more connections for now ({error.strerror}): some have to wait",
-                file=sys.stderr,
-            )
+            say(f"no more connections for now ({error.strerror}): some have to wait")
