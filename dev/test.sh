@@ -70,6 +70,7 @@ if [ -n "$FAST" ]; then
   part pytest python_tests -m "not e2e and not browser" "$@"
 else
   part rust rust_check
+  part "gpu bench" python bench/gpu.py --tiny
   part pytest python_tests "$@"
 fi
 

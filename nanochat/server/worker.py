@@ -108,5 +108,5 @@ class Worker:
                         if job.cancelled.is_set():
                             break
                 job.put(None)
-            except Exception as error:  # one failed answer must not end the server
-                job.put(error)
+            except BaseException as error:  # one failed answer, even a panic, ends no server
+                job.put(error if isinstance(error, Exception) else RuntimeError(repr(error)))
