@@ -106,7 +106,9 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
         _end(str(stop), 130)
     except KeyboardInterrupt:
         _end("interrupted", 130)
-    except Exception as error:
+    except BaseException as error:  # also a panic in an extension, which is no Exception
+        if isinstance(error, SystemExit):
+            raise
         hung_up = on_terminal and not sys.stdout.isatty()  # the terminal was closed
         if isinstance(error, OSError) and (error.errno == errno.EPIPE or hung_up):
             _end("", 1)  # or `| head` closed the pipe; nothing is left to tell anybody

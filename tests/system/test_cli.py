@@ -145,3 +145,42 @@ def test_input_that_is_not_utf8_is_read(tmp_path: Path) -> None:
         [sys.executable, tmp_path / "command.py"], env=env, capture_output=True, input=b"caf\xe9"
     )
     assert done.stdout == rb"read 'caf\ufffd'" + b"\n"
+
+
+class Panic(BaseException):
+    """As a Rust extension raises it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (cli.UserError("x=1: it must be 2"), 2, "error: x=1: it must be 2"),
+        (cli.Failure("the net is gone"), 1, "failed: the net is gone"),
+        (cli.Interrupted("step 3 is saved"), 130, "step 3 is saved"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("division by zero"), 1, "failed: ZeroDivisionError: division by zero"),
+        (Panic("index out of bounds"), 1, "failed: Panic: index out of bounds"),
+    ],
+)
+def test_every_end_is_a_line_and_a_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["command"])
+
+    def main(config: Config) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main, Config, "python -m scripts.command")
+    assert ended.value.code == code
+    err = capsys.readouterr().err
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+    crashes = list(tmp_path.glob("logs/crash-*"))
+    assert bool(crashes) == (said.startswith("failed:") and not isinstance(error, cli.Failure))
