@@ -22,7 +22,7 @@ fail() { # CODE LINE: the contract's exit codes, 1 failed, 2 the user's mistake;
 }
 
 # Whatever ends a script without a word of its own is named: set -e is silent about a command substitution.
-set -E # in functions, too
+set -E # in functions as well
 trap 'unexpected $? "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND"' ERR
 unexpected() { # CODE FILE LINE COMMAND
   [ "$BASH_SUBSHELL" = 0 ] || return 0 # who started the subshell comes to know

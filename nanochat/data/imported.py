@@ -122,7 +122,7 @@ def bring_in(folder: Path) -> Iterator[str]:
                     yield f"{counted(counts[0], 'document')}, {talked} | {path.name}"
         if counts[0] < 2 and counts[1]:
             few, talked = counted(counts[0], "document"), counted(counts[1], "conversation")
-            say(f"{folder} has {few}: the text of its {talked} is read as documents, too")
+            say(f"{folder} has {few}: the text of its {talked} is read as documents as well")
             for talk in jsonl.read(beside / CONVERSATIONS):
                 for piece in pieces(talk if isinstance(talk, str) else text_of(talk)):
                     parts.append(piece)

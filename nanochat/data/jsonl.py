@@ -2,7 +2,7 @@
 
 A document is an object with `text`. A conversation is a list of {role, content}, or an object with
 such a list as `messages` or `conversations`; ShareGPT's {from, value} and Alpaca's `instruction`,
-`input`, `output` are conversations, too.
+`input`, `output` are conversations as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nanochat.system.log import counted, say
 SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 SHAREGPT = "ShareGPT's `from` and `value`"
 ALPACA = "Alpaca's `instruction`, `input` and `output`"
-# In a string of JSON's: a NUL, or a surrogate, which is no character where it stands alone.
+# In a string of JSON's: a NUL, or a surrogate, which is not a character where it stands alone.
 NO_CHARACTER = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
@@ -115,7 +115,7 @@ def _conversation(messages: Any, shape: str = "", system: str = "") -> tuple[Con
 
 
 def _cleaned(value: Any) -> Any:
-    """JSON without what is no character: a lone half of one is marked, a NUL is left out."""
+    """JSON without what is not a character: a lone half of one is marked, a NUL is left out."""
     if isinstance(value, str):
         whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return whole.replace("\0", "")

@@ -134,7 +134,7 @@ def _text(value: pa.Scalar, path: Path, row: int) -> str:
             return to_text(value.as_buffer().to_pybytes())[0]
         except NotText as error:
             raise UserError(
-                f"{path} row {row + 1} is no text ({error}): mend or remove it"
+                f"{path} row {row + 1} is not text ({error}): mend or remove it"
             ) from None
 
 

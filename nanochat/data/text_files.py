@@ -24,7 +24,7 @@ MARKS = {
 }
 BEGINNINGS = bytes(range(0xC0, 0x100))  # of UTF-8's longer characters
 LOOKED_AT = 100_000  # bytes, to tell what a file is
-MOST_NULS = 0.001  # of the characters; with more of them it is no text
+MOST_NULS = 0.001  # of the characters; with more of them it is not text
 
 Tell = Callable[[str], None]
 
@@ -49,7 +49,7 @@ def read_text(path: Path, tell: Tell = say) -> str:
         text, note = to_text(read_bytes(path))
     except NotText as error:
         raise UserError(
-            f"{path} is no text ({error}): remove it from the folder, or give it its right name"
+            f"{path} is not text ({error}): remove it from the folder, or rename it to what it is"
         ) from None
     if note:
         tell(f"{path} {note}")

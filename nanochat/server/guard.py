@@ -62,7 +62,7 @@ def short(value: object) -> str:
 
 
 class Guard:
-    """Middleware around everything, so that errors and what is not there are guarded, too."""
+    """Middleware around everything, so that errors and what is not there are guarded as well."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

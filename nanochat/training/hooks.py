@@ -154,7 +154,7 @@ class Sample:
         return {}
 
     def samples(self) -> list[list[str]]:
-        """[text, what the model says] of some texts; each is said, too."""
+        """[text, what the model says] of some texts; each is said as well."""
         opened = self.opened
         engine = Engine(opened.model, opened.tokenizer)
         length = opened.model.config.max_seq_len

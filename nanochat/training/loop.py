@@ -231,7 +231,7 @@ def train(
             asleep = slept_s(time.time() - wall_started, step_s, pace.mean())
             if asleep:
                 line.close()
-                say(f"slept for {duration(asleep)} in step {state.step + 1}, and goes on")
+                say(f"slept for {duration(asleep)} in step {state.step + 1}; continuing")
                 step_s = pace.mean() or step_s
             state.step += 1
             state.tokens += stats.tokens

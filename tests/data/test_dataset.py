@@ -164,7 +164,7 @@ def test_a_text_that_is_not_utf_8_or_has_nuls_is_read(tmp_path: Path, kind: pa.D
     pq.write_table(pa.table({"text": raw.view(kind)}), path)
     assert list(read_epoch((path,))) == ["café", "ab", "über"]
     pq.write_table(pa.table({"text": pa.array([b"\xff\1"], pa.binary()).view(pa.string())}), path)
-    assert refusal(read_epoch, (path,)).startswith(f"{path} row 1 is no text (invalid start byte")
+    assert refusal(read_epoch, (path,)).startswith(f"{path} row 1 is not text (invalid start byte")
 
 
 # ---- sources
@@ -297,8 +297,8 @@ def test_read_file_of_real_text(shared_data: Path) -> None:
 
 
 UNREADABLE = {
-    "binary.txt": (b"K\xe4se\1", "is no text (invalid continuation byte at byte 1): remove it"),
-    "binary.txt.gz": (gzip.compress(b"K\xe4se\1"), "is no text"),
+    "binary.txt": (b"K\xe4se\1", "is not text (invalid continuation byte at byte 1): remove it"),
+    "binary.txt.gz": (gzip.compress(b"K\xe4se\1"), "is not text"),
     "cut.txt.gz": (gzip.compress(b"text" * 1000)[:-12], "can't be read"),
     "broken.txt.gz": (gzip.compress(b"text")[:12] + b"\xff" * 20, "can't be read"),
     "plain.gz": (b"no gzip at all", "can't be read"),

@@ -108,7 +108,7 @@ def test_latin_1_is_read_and_said(notes: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("name", "raw", "words"),
     [
-        ("x.txt", b"\xff\xfe\0\0\x01binary", "x.txt is no text"),
+        ("x.txt", b"\xff\xfe\0\0\x01binary", "x.txt is not text"),
         ("x.parquet", b"PAR1 broken", "x.parquet is damaged or no parquet file"),
         ("x.txt.gz", b"no gzip", "x.txt.gz can't be read"),
         ("x.jsonl", b'{"text": "good"}\n{"text": 3}\n', "x.jsonl line 2: no `text`"),
@@ -157,7 +157,7 @@ def test_a_folder_of_conversations_is_trained_on(
     source = taken(tmp_path / "talks")
     assert texts_of(source) == ["Hi?\n\nHello."] * 3 + ["The only text."] * documents
     assert dataset.read_conversations(source.conversation_files[0]) == [TALK] * 3
-    assert "of its 3 conversations is read as documents, too" in capsys.readouterr().out
+    assert "of its 3 conversations is read as documents as well" in capsys.readouterr().out
 
 
 def test_documents_that_would_all_be_held_out(tmp_path: Path, base_dir: Path) -> None:

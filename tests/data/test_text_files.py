@@ -75,7 +75,7 @@ def test_what_nobody_wrote_is_refused(raw: bytes, tmp_path: Path) -> None:
         to_text(raw)
     path = tmp_path / "x.txt.gz"
     path.write_bytes(gzip.compress(raw))
-    with pytest.raises(UserError, match=r"x.txt.gz is no text .*: remove it") as error:
+    with pytest.raises(UserError, match=r"x.txt.gz is not text .*: remove it") as error:
         read_text(path)
     assert "\n" not in str(error.value)
 
