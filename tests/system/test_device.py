@@ -87,3 +87,29 @@ def test_all_threads_are_used_where_cores_can_not_be_counted(
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
     monkeypatch.setattr("builtins.open", lambda *args: (_ for _ in ()).throw(OSError()))
     assert cpu_threads() == 6
+
+
+@pytest.mark.parametrize(
+    ("release", "capability", "dtype", "fractions"),
+    [
+        ("6.1.0-debian", (9, 0), torch.bfloat16, []),
+        ("6.1.0-debian", (7, 5), torch.float32, []),
+        ("5.15.153.1-microsoft-standard-WSL2", (8, 6), torch.bfloat16, [0.9]),
+    ],
+)
+def test_a_card_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+    release: str,
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+    fractions: list[float],
+) -> None:
+    """Under WSL torch must say itself that memory is full: the driver would only become slow."""
+    found: list[float] = []
+    monkeypatch.setattr(device, "best_device", lambda: ("cuda", None))
+    monkeypatch.setattr(device.platform, "release", lambda: release)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", found.append)
+    card = open_device()
+    assert (card.type, card.dtype, card.compile, found) == ("cuda", dtype, True, fractions)
