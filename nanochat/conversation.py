@@ -150,7 +150,7 @@ def render_prompt(
             later = [*_turn(message, tokenizer)[0], *later]
     if found is None:
         raise UserError(
-            f"the message has {len(ids)} tokens, and the model reads {max_tokens} at the most: "
+            f"the message has {len(ids)} tokens, and the model reads {max_tokens} at most: "
             "make it shorter"
         )
     return found

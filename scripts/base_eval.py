@@ -49,7 +49,7 @@ class Config:
     """folder of the CORE tasks (default: evals/core of the model's own data folder, else
     eval_bundle in NANOCHAT_BASE_DIR)"""
     max_problems: int | None = None
-    """questions of each CORE task at the most (default: all)"""
+    """questions of each CORE task at most (default: all)"""
     max_seconds: float | None = None
     """stop CORE after about so long, every task getting its share (default: never)"""
     split_tokens: int | None = None

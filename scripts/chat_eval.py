@@ -35,7 +35,7 @@ class Config:
     data: str | None = None
     """fineweb or a folder with the tasks' rows (default: what the model was trained on)"""
     max_problems: int | None = None
-    """questions of each of tinyworld's kinds at the most, of a task five times as many"""
+    """questions of each of tinyworld's kinds at most, of a task five times as many"""
     max_seconds: float | None = None
     """begin no more questions after this long; half of it is tinyworld's"""
     show_wrong: int = 0

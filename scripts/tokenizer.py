@@ -19,7 +19,7 @@ class Config:
     vocab_size: int | None = None
     """entries, special tokens included (default: by the data; at least 265)"""
     max_chars: int = 500_000_000
-    """characters of text to read at the most"""
+    """characters of text to read at most"""
     data: str = "tinyworld"
     """tinyworld, fineweb, or a folder of your own"""
     data_shards: int | None = None
@@ -77,7 +77,7 @@ def main(config: Config) -> None:
     line.close()
     if trained.vocab_size < wanted:
         log.say(
-            f"the text gives a vocabulary of {trained.vocab_size:,} at the most, not {wanted:,}: "
+            f"the text gives a vocabulary of {trained.vocab_size:,} at most, not {wanted:,}: "
             "no pair is left that occurs twice"
         )
     path = storage.base_dir() / "tokenizer" / "tokenizer.json"

@@ -18,7 +18,7 @@ from nanochat.system.log import counted, say
 
 REPO = "karpathy/fineweb-edu-100b-shuffle"
 LAST_SHARD = 1822  # for validation; those before it are for training
-# There before training starts: the tokenizer reads 1,000 M characters at the most.
+# There before training starts: the tokenizer reads 1,000 M characters at most.
 FIRST_SHARDS = 4
 SHARD_MB = 100.0
 GIVE_UP_S = 300.0  # how long training waits for a shard before it goes on without it

@@ -24,7 +24,7 @@ from nanochat.system.log import say
 
 MANIFEST = "manifest.json"
 ANSWER_S = 10.0  # how long a server may take to begin its answer, or to go on with it
-CHUNK_BYTES = 1 << 14  # what a cut connection loses at the most
+CHUNK_BYTES = 1 << 14  # what a cut connection loses at most
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before each new try that follows one without any progress
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # status codes that may pass
 
