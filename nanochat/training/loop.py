@@ -182,6 +182,7 @@ def train(
     with _noting(config.signals) as signals:
         while True:
             last = state.step >= state.num_iterations
+            # Save, evaluate, sample, in this order: what fails later costs nothing that is saved.
             for hook in hooks:
                 if hook.due(state.step, last):
                     line.close()
@@ -191,17 +192,15 @@ def train(
                         metrics.write(step=state.step, eval=found)
             if last:
                 return True
-            if signals:
-                line.close()
-                hooks[0](state, last)
-                return False
+            # The middle of the step's stretch of the schedule: no update is wasted on a rate of 0.
             multiplier = config.multiplier((state.step + 0.5) / state.num_iterations)
             started, wall_started = time.monotonic(), time.time()
             try:
+                # None where a signal came, in the last step or while a download is waited for.
                 micro = signals.unless_noted(
                     lambda: [next(batches) for _ in range(config.grad_accum)]
                 )
-            except Exception:  # a shard that is damaged, a download that failed
+            except Exception:  # a damaged shard must not cost what was learned before it
                 line.close()
                 if state.step > 0:
                     hooks[0](state, last)
@@ -226,16 +225,17 @@ def train(
                     raise named from None
                 config.rollback(state, named)
                 continue
-            device.synchronize()
+            device.synchronize()  # a GPU is still at work when the calls that feed it have returned
             step_s = time.monotonic() - started
             asleep = slept_s(time.time() - wall_started, step_s, pace.mean())
-            if asleep:
+            if asleep:  # a closed lid is not the pace of training, nor of what is left
                 line.close()
                 say(f"slept for {duration(asleep)} in step {state.step + 1}; continuing")
                 step_s = pace.mean() or step_s
             state.step += 1
             state.tokens += stats.tokens
             state.position = stats.position
+            # With a time budget the first steps decide how many there are; a guard may shorten it.
             if config.budget is not None:
                 state.num_iterations = config.budget.iterations(state.step, step_s)
                 state.iterations_fixed = config.budget.fixed is not None
