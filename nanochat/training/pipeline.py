@@ -340,10 +340,9 @@ def finish(config: TagConfig) -> None:
     say()
     say(f"{tag} is trained, {duration(max(0.0, time.time() - started))} after the plan.")
     if smoke_test:
-        read = (
-            f"This was a smoke test: the model has read {runs.tokens_read(tag) / 1e6:.1f} M tokens"
-        )
-        say(f"{read} and mostly guesses.")
+        tokens = runs.tokens_read(tag)
+        read = f"{tokens / 1e6:.1f} M" if tokens >= 50_000 else f"{tokens:,}"
+        say(f"This was a smoke test: the model has read {read} tokens and mostly guesses.")
     if answers is not None:
         say(f"It answered {answers['mean']:.0%} of questions that it had not seen before.")
     if smoke_test:
