@@ -394,7 +394,7 @@ stage() { # NAME: in a process of its own; anything but success ends the driver,
   printf '%s\n' $CHILD >>"$LOCK"
   while :; do # `wait` returns early when a signal comes: once more, then
     status=0 seen=$SIGNALS
-    wait $CHILD || status=$?
+    wait $CHILD 2>/dev/null || status=$? # bash would quote the whole command of what was killed
     [ "$SIGNALS" != "$seen" ] || break
   done
   CHILD=
