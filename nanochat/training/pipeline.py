@@ -127,8 +127,8 @@ def stage(config: StageRunConfig) -> None:
         flags = [*flags, f"--log_file={config.log_file}"]
     say(f"{head} ...")
     sys.stdout.flush()
-    os.environ[cli.DRIVEN] = "1"
-    os.execv(sys.executable, [sys.executable, "-m", this.script, *flags])
+    command = [sys.executable, "-m", this.script, *flags]
+    os.execve(sys.executable, command, {**os.environ, cli.DRIVEN: "1"})
 
 
 def _replan(config: StageRunConfig) -> None:

@@ -512,10 +512,10 @@ def command(base: Path, *flags: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--port={port}"], "can't be used (Address already in use): give another, --port={next}"),
+        (["--port={taken}"], "can't be used (Address already in use): give another, --port={next}"),
         (["--port=0"], "port=0: it must be from 1 to 65535"),
         (["--device_type=tpu"], "device_type=tpu: it must be one of"),
-        (["--port={next}", "-g", "../.."], "../.."),
+        (["--port={free}", "-g", "../.."], "../.."),
     ],
 )
 def test_what_can_not_be_served_is_said_at_once(
@@ -523,11 +523,13 @@ def test_what_can_not_be_served_is_said_at_once(
 ) -> None:
     """Before torch is loaded, which takes seconds."""
     (tmp_path / "torch.py").write_text("raise ImportError('torch was loaded')")
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+    with socket.socket() as other, socket.socket() as free:
+        for one in (other, free):
+            one.bind(("127.0.0.1", 0))
         other.listen()
-        port = other.getsockname()[1]
-        ports = {"port": port, "next": port + 1}
+        taken = other.getsockname()[1]
+        ports = {"taken": taken, "next": taken + 1, "free": free.getsockname()[1]}
+        free.close()
         process = command(tmp_path, *(flag.format(**ports) for flag in flags))
         out, err = process.communicate(timeout=30)
     assert process.returncode == 2

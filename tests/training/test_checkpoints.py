@@ -98,7 +98,7 @@ def test_where_nothing_is_whole_a_stage_begins_anew_and_keeps_what_was_there(
         checkpoints.find("base", "d1")
     keep_plan("d1", [], base_iterations=6)
     called = []
-    monkeypatch.setattr(pipeline.os, "execv", lambda *arguments: called.append(arguments[1]))
+    monkeypatch.setattr(pipeline.os, "execve", lambda *arguments: called.append(arguments[1]))
     pipeline.stage(pipeline.StageRunConfig("base_train", "d1"))
     assert "--resume" not in called[0]
     assert "starts from scratch (kept: d1-old1)" in capsys.readouterr().out

@@ -214,7 +214,7 @@ def test_one_row_can_not_be_halved(base_dir: Path, capsys: pytest.CaptureFixture
 def continued(base_dir: Path, monkeypatch: pytest.MonkeyPatch):
     """continued("mid_train", memory_gb=8): the flags with which the stage is started."""
     called = []
-    monkeypatch.setattr(pipeline.os, "execv", lambda program, argv: called.append(argv[3:]))
+    monkeypatch.setattr(pipeline.os, "execve", lambda program, argv, _: called.append(argv[3:]))
 
     def run(name: str, session: str = "now", **given: int) -> list[str]:
         pipeline.stage(pipeline.StageRunConfig(name, "d4", session=session, **given))
