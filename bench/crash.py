@@ -279,7 +279,7 @@ def stage_in_child(base: Path, name: str, die_at: int | None) -> int:
         with quiet(base / "log.txt"):
             if die_at is not None:
                 die_at_write(die_at)
-            os.execv = in_this_process  # pyrefly: ignore (a stand-in)
+            os.execve = in_this_process  # pyrefly: ignore (a stand-in)
             pipeline.stage(pipeline.StageRunConfig(name, TAG, session="crash"))
             code = 0
     except SystemExit as stop:
@@ -290,8 +290,9 @@ def stage_in_child(base: Path, name: str, die_at: int | None) -> int:
     return code
 
 
-def in_this_process(python: str, arguments: list[str]) -> None:
-    """Instead of os.execv: the script's main with these flags."""
+def in_this_process(python: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Instead of os.execve: the script's main with these flags."""
+    os.environ.update(environment)
     module = importlib.import_module(arguments[2])
     module.main(cli.parse(module.Config, arguments[2], arguments[3:]))
 
