@@ -11,7 +11,6 @@ points to the step of the lowest loss on held-out data.
 from __future__ import annotations
 
 import errno
-import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ OPTIMIZER = "optimizer.safetensors"
 FILES = ("model.safetensors", OPTIMIZER, "tokenizer.json")
 # The largest that a state.json from elsewhere may name: far above what is made here.
 MOST = {"depth": 64, "vocab_size": 2_000_000, "max_seq_len": 1_000_000}
+LARGEST = 1e30  # of the numbers that are not counts
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -82,10 +82,13 @@ class Checkpoint:
             for name, most in MOST.items():
                 value = getattr(config, name)
                 if type(value) is not int or not 1 <= value <= most:
-                    raise ValueError(f"{name}={value}: a whole number from 1 to {most} is expected")
+                    raise ValueError(
+                        f"{name}={value!r}: it must be a whole number from 1 to {most}"
+                    )
             for name in ("rope_base", "softcap", "norm_eps"):
-                if not 0 < float(getattr(config, name)) < math.inf:
-                    raise ValueError(f"{name}={getattr(config, name)}: it must be more than 0")
+                value = getattr(config, name)
+                if type(value) not in (int, float) or not 0 < value < LARGEST:
+                    raise ValueError(f"{name}={value!r}: it must be a number above 0")
         except (TypeError, ValueError, KeyError) as error:
             raise UserError(f"{self.folder / 'state.json'} can't be used: {error}") from None
         return config
@@ -189,7 +192,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     state = storage.read_sealed(path)
     if state.get("schema") != SCHEMA:
         raise storage.Damaged(
-            f"{path} was written by another version (schema {state.get('schema')}, "
+            f"{path} was written by another version (schema {state.get('schema')!r}, "
             f"this one reads {SCHEMA})"
         )
     kinds = {"step": int, "time": float, "finished": bool, "files": dict, "model": dict}

@@ -71,6 +71,19 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_taken(
     assert checkpoints.find("base").step == 6
 
 
+@pytest.mark.parametrize("name", ["depth", "vocab_size", "softcap", "norm_eps"])
+@pytest.mark.parametrize("value", ["4\n", [4, 4], None, -1])
+def test_a_shape_that_can_not_be_meant_is_named_in_one_line(
+    two_steps: Path, name: str, value: object
+) -> None:
+    folder = two_steps / "step_000004"
+    state = storage.read_sealed(folder / "state.json")
+    state["model"][name] = value
+    with pytest.raises(UserError, match=name if type(value) is int else "") as error:
+        checkpoints.Checkpoint(folder, state).model_config()
+    assert "\n" not in str(error.value)
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
