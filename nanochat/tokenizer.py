@@ -39,7 +39,7 @@ PATTERN = (
     r"|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 
-# On a million blanks in a row tiktoken gives up, with a panic that is no Exception.
+# On a million blanks in a row tiktoken gives up, with a panic that is not an Exception.
 MOST_BLANKS = 500_000  # half of what it bears
 BLANKS = re.compile(r"[^\S\r\n]+")
 

@@ -106,7 +106,7 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
         _end(str(stop), 130)
     except KeyboardInterrupt:
         _end("interrupted", 130)
-    except BaseException as error:  # also a panic in an extension, which is no Exception
+    except BaseException as error:  # also a panic in an extension, which is not an Exception
         if isinstance(error, SystemExit):
             raise
         hung_up = on_terminal and not sys.stdout.isatty()  # the terminal was closed

@@ -20,7 +20,7 @@ from torch import Tensor
 from nanochat.data.dataloader import Batch, Position
 from nanochat.system.cli import Failure
 from nanochat.system.device import Device
-from nanochat.system.log import Metrics, StepLine, duration, say
+from nanochat.system.log import Metrics, StepLine, counted, duration, say
 from nanochat.training.faults import (
     Diverged,
     DivergenceGuard,
@@ -154,9 +154,9 @@ def fitting_step(
         optimizer.zero_grad()
         device.empty_cache()
         state.parts *= 2
-        fewer = -(-at_once // 2)
+        fewer = counted(-(-at_once // 2), "row")
         say(
-            f"out of memory: continuing with {fewer} row{'s' * (fewer != 1)} per micro-batch "
+            f"out of memory: continuing with {fewer} per micro-batch "
             f"instead of {at_once}, as many tokens per step as before; the run is no longer "
             "bit for bit what it would have been"
         )

@@ -123,17 +123,19 @@ def fits_card(model: GPTConfig) -> Callable[[int], bool] | None:
     return lambda rows: model.training_bytes(rows, "cuda", card.float_bytes) <= room
 
 
+def _by_card(config: PlanConfig) -> bool:
+    """Whether a card's memory decides the batch, and not the computer's."""
+    return not config.memory_is_given and memory.card() is not None
+
+
 def batch_of(config: PlanConfig) -> BatchSizes:
     """The table's batch; with a time budget the one that learns most, unless the user gave one."""
-    device, total, length = (
-        config.device_batch_size,
-        config.total_batch_size,
-        config.max_seq_len or 0,
-    )
-    fits = None if config.memory_is_given else fits_card(_model(config))
+    device, total = config.device_batch_size, config.total_batch_size
+    by_card = _by_card(config)
     # On a card a step takes as long for the table's first row as for the few tokens that are best
     # where every token costs time.
-    if config.time_budget_s is not None and device is None and total is None and fits is None:
+    if config.time_budget_s is not None and device is None and total is None and not by_card:
+        length = config.max_seq_len or 0
         tokens = TINYWORLD_TOKENS if config.data == "tinyworld" else TIMED_TOKENS
         device = max(1, min(tokens // length, (config.memory_gb or 0) // 2))
         total = max(1, round(tokens / (device * length))) * device * length
@@ -144,7 +146,7 @@ def batch_of(config: PlanConfig) -> BatchSizes:
         total,
         config.eval_tokens,
         config.split_tokens,
-        fits=fits,
+        fits=fits_card(_model(config)) if by_card else None,
     )
 
 
@@ -345,11 +347,8 @@ def _copy(config: PlanConfig) -> list[str]:
 
 def _learning_rate(config: PlanConfig) -> list[str]:
     """Of the base model; mid and SFT inherit it."""
-    smaller = (
-        config.time_budget_s is not None
-        and config.data == "tinyworld"
-        and (config.memory_is_given or memory.card() is None)
-    )
+    timed = config.time_budget_s is not None and config.data == "tinyworld"
+    smaller = timed and not _by_card(config)
     return [f"--matrix_lr={TINYWORLD_MATRIX_LR}"] if smaller else []
 
 
