@@ -41,9 +41,10 @@ sys.path.insert(0, str(ROOT))
 
 from nanochat import fused  # noqa: E402
 from nanochat.data.dataloader import Batch  # noqa: E402
-from nanochat.engine import Engine, Sampling  # noqa: E402
+from nanochat.engine import Engine  # noqa: E402
 from nanochat.gpt import GPT  # noqa: E402
 from nanochat.gpt_config import GPTConfig  # noqa: E402
+from nanochat.sampling import Sampling  # noqa: E402
 from nanochat.system.device import DTYPES, Device, open_device  # noqa: E402
 from nanochat.tokenizer import Tokenizer  # noqa: E402
 from nanochat.training.faults import DivergenceGuard  # noqa: E402

@@ -15,66 +15,10 @@ import torch
 from torch import Tensor
 
 from nanochat.gpt import GPT
-from nanochat.gpt_config import GPTConfig
+from nanochat.kv_cache import KVCache
+from nanochat.sampling import Sampling, sample
 from nanochat.tasks.calculator import calculate
 from nanochat.tokenizer import Tokenizer
-
-CACHE_ROOM = 64  # positions added at least when a cache grows
-
-
-class KVCache:
-    """Keys and values of the positions read so far, for B rows padded on the left.
-
-    pad counts, for each row, the positions at its beginning that are only there to align it.
-    """
-
-    def __init__(self, config: GPTConfig, pad: Sequence[int], device: torch.device) -> None:
-        self.config = config
-        self.pad = torch.tensor(pad, device=device)  # (B,)
-        self.padded = any(pad)  # asked for every token: reading it back would make a GPU wait
-        self.length = 0
-        self._store: Tensor | None = None  # (L, 2, B, H, S, D)
-
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, H, T, D) of one layer; returns all of it, (B, H, S, D)."""
-        end = self.length + k.size(2)
-        if self._store is None or end > self._store.size(4):
-            self._grow(end, k)
-        assert self._store is not None
-        store = self._store[layer]
-        store[0, :, :, self.length : end] = k
-        store[1, :, :, self.length : end] = v
-        return store[0, :, :, :end], store[1, :, :, :end]
-
-    def mask(self, queries: int) -> Tensor | None:
-        """Which of S keys each of the last T queries sees, (B, 1, T, S); None: all of them."""
-        if queries == 1 and not self.padded:
-            return None
-        end = self.length + queries
-        keys = torch.arange(end, device=self.pad.device)
-        positions = torch.arange(self.length, end, device=self.pad.device)
-        seen = (keys <= positions[:, None]) & (keys >= self.pad[:, None, None])  # (B, T, S)
-        # A padding position sees itself, since a softmax over nothing would be nan.
-        seen |= keys == positions[:, None]
-        return seen[:, None]
-
-    def _grow(self, end: int, like: Tensor) -> None:
-        batch, heads, _, dim = like.shape
-        room = max(end + CACHE_ROOM, 2 * self.length)
-        bigger = like.new_zeros((self.config.depth, 2, batch, heads, room, dim))
-        if self._store is not None:
-            bigger[:, :, :, :, : self.length] = self._store[:, :, :, :, : self.length]
-        self._store = bigger
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen; temperature 0 takes the most likely one."""
-
-    temperature: float = 0.0
-    top_k: int | None = 50
-    max_new_tokens: int = 256
-    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,19 +28,6 @@ class Event:
     kind: str
     text: str
     tokens: int = field(default=0, compare=False)
-
-
-def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """(B, V) -> (B,) ids."""
-    if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
-    ids = None
-    if sampling.top_k is not None and sampling.top_k < logits.size(-1):
-        # Only these are drawn from: quicker than a mask, and MPS has drawn what a mask forbids.
-        logits, ids = logits.topk(sampling.top_k, dim=-1)
-    weights = torch.softmax(logits / sampling.temperature, dim=-1)
-    drawn = torch.multinomial(weights, 1, generator=generator)
-    return (drawn if ids is None else ids.gather(-1, drawn)).squeeze(-1)
 
 
 class _Answer:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +18,7 @@ from torch import Tensor, nn
 
 from nanochat.fused import LogitsPass, linear_cross_entropy, relu_squared, rms_norm, rotate
 from nanochat.gpt_config import GPTConfig
-
-if TYPE_CHECKING:
-    from nanochat.engine import KVCache
+from nanochat.kv_cache import KVCache
 
 
 class Linear(nn.Linear):

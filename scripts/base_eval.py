@@ -187,7 +187,8 @@ def core_summary(scores: list[TaskScore]) -> dict[str, float]:
 
 def show_samples(model: GPT, tokenizer: Tokenizer) -> None:
     """What the model finds most likely after a few words; in a driver's run what is new."""
-    from nanochat.engine import Engine, Sampling
+    from nanochat.engine import Engine
+    from nanochat.sampling import Sampling
     from nanochat.system import log
 
     prompts = {text: [tokenizer.bos, *tokenizer.encode(text)] for text in BEGINNINGS}

@@ -14,7 +14,8 @@ import tyro
 from nanochat.system import cli
 
 if TYPE_CHECKING:
-    from nanochat.engine import Engine, Sampling
+    from nanochat.engine import Engine
+    from nanochat.sampling import Sampling
 
 MOST_SEED = 2**63 - 1  # what torch's generators take
 PASTED_S = 0.05  # a line that follows another so fast was not typed
@@ -79,7 +80,8 @@ def main(config: Config) -> None:
     from nanochat.training import checkpoint_manager as checkpoints
 
     found = checkpoints.find(config.source, config.model_tag, config.step)
-    from nanochat.engine import Engine, Sampling  # torch: after what a user can get wrong
+    from nanochat.engine import Engine  # torch: after what a user can get wrong
+    from nanochat.sampling import Sampling
     from nanochat.system.device import open_device
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers

@@ -55,7 +55,8 @@ def main(config: Config) -> None:
     from nanochat.training import checkpoint_manager as checkpoints
 
     found = checkpoints.find(config.source, config.model_tag, config.step)
-    from nanochat.engine import Engine, Sampling  # torch: after what a user can get wrong
+    from nanochat.engine import Engine  # torch: after what a user can get wrong
+    from nanochat.sampling import Sampling
     from nanochat.server.app import create_app
     from nanochat.server.connections import Server
     from nanochat.server.worker import Worker

@@ -18,7 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 from nanochat.conversation import render
-from nanochat.engine import Event, Sampling
+from nanochat.engine import Event
+from nanochat.sampling import Sampling
 from nanochat.system.cli import UserError, parse
 from nanochat.tokenizer import Tokenizer
 from scripts import chat_cli

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nanochat import engine as engine_module
-from nanochat.engine import Engine, Event, Sampling, sample
+from nanochat import kv_cache
+from nanochat.engine import Engine, Event
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
+from nanochat.sampling import Sampling, sample
 from nanochat.tokenizer import Tokenizer
 
 GREEDY = Sampling()
@@ -42,7 +43,7 @@ def decoded(engine: Engine, prompts: list, steps: int) -> tuple[list[list[int]],
 def test_cached_is_uncached_token_by_token(
     tiny_model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    monkeypatch.setattr(engine_module, "CACHE_ROOM", room)
+    monkeypatch.setattr(kv_cache, "CACHE_ROOM", room)
     prompt = PROMPTS[0]
     ids, seen = decoded(Engine(tiny_model, tokenizer), [prompt], 40)
     assert len(set(ids[0])) > 5, "an answer that is the same token again and again tests little"
@@ -57,7 +58,7 @@ def test_hidden_states_with_a_cache_in_parts(tiny_model: GPT) -> None:
     ids = torch.randint(0, 300, (2, 30), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = tiny_model.hidden(ids)
-        cache = engine_module.KVCache(tiny_model.config, [0, 0], torch.device("cpu"))
+        cache = kv_cache.KVCache(tiny_model.config, [0, 0], torch.device("cpu"))
         cuts = [0, 7, 8, 20, 30]
         parts = [tiny_model.hidden(ids[:, a:b], cache) for a, b in pairwise(cuts)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-10, atol=1e-10)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up; each may import its own layer and those below. A new name gets its place here.
 LAYERS = (
     ("system",),
-    ("gpt", "gpt_config", "fused", "tokenizer", "conversation"),
+    ("gpt", "gpt_config", "kv_cache", "fused", "sampling", "tokenizer", "conversation"),
     ("engine", "tasks", "data"),
     ("evals", "training"),
     ("server", "export", "report"),

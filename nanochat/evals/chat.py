@@ -15,7 +15,8 @@ from nanochat.conversation import Conversation, render_prompt
 from nanochat.data import task_data, tinyworld
 from nanochat.data.dataset import Source
 from nanochat.data.tinyworld import REPORTED_ONLY
-from nanochat.engine import Engine, Sampling
+from nanochat.engine import Engine
+from nanochat.sampling import Sampling
 from nanochat.system.cli import UserError
 from nanochat.tasks import GUESSING, gsm8k, multiple_choice, spelling_bee
 

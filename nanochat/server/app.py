@@ -18,7 +18,8 @@ from fastapi.exceptions import HTTPException
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from nanochat.conversation import prompt_with_room
-from nanochat.engine import Event, Sampling
+from nanochat.engine import Event
+from nanochat.sampling import Sampling
 from nanochat.server.guard import Guard, Refused, short
 from nanochat.server.request import gone, read
 from nanochat.server.worker import Busy, Job, Stopped, Worker

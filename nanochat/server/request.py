@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from nanochat.engine import Sampling
+from nanochat.sampling import Sampling
 from nanochat.server.guard import Refused, short
 
 MOST_BYTES = 1_000_000  # of a request

@@ -12,7 +12,8 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Sequence
 
-from nanochat.engine import Engine, Event, Sampling
+from nanochat.engine import Engine, Event
+from nanochat.sampling import Sampling
 
 MOST_WAITING = 8
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, fields
 import torch
 
 from nanochat.conversation import render_prompt
-from nanochat.engine import Engine, Sampling
+from nanochat.engine import Engine
+from nanochat.sampling import Sampling
 from nanochat.system import cli
 from nanochat.system.cli import Failure, UserError
 from nanochat.system.log import Metrics, say

@@ -10,10 +10,11 @@ import torch
 
 from nanochat.data.dataset import Source, open_source
 from nanochat.data.tinyworld import Question, held_out
-from nanochat.engine import Engine, Sampling
+from nanochat.engine import Engine
 from nanochat.evals import chat
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
+from nanochat.sampling import Sampling
 from nanochat.tokenizer import Tokenizer
 
 

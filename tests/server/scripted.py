@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from nanochat.engine import Engine, Event, Sampling
+from nanochat.engine import Engine, Event
 from nanochat.gpt import GPT
+from nanochat.sampling import Sampling
 from nanochat.server.app import create_app
 from nanochat.server.connections import Server
 from nanochat.server.worker import Worker

@@ -17,8 +17,9 @@ import pytest
 import requests
 import torch
 
-from nanochat.engine import Engine, Event, Sampling
+from nanochat.engine import Engine, Event
 from nanochat.gpt import GPT
+from nanochat.sampling import Sampling
 from nanochat.server.request import LARGEST
 from nanochat.server.worker import MOST_WAITING
 from nanochat.tokenizer import Tokenizer
