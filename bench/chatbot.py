@@ -30,10 +30,10 @@ from nanochat.data import tinyworld
 from nanochat.data.tinyworld.questions import spoken
 from nanochat.engine import Engine
 from nanochat.evals import chat
+from nanochat.stages import STAGES
 from nanochat.system import cli
 from nanochat.system.device import open_device
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training.runs import STAGES
 
 NOT_KINDS = (
     "model_tag", "step", "mean", "repetition", "spelling_new", "seconds", "sentences"
@@ -80,11 +80,11 @@ def run(base: Path, budget: int, seed: int, config: Config) -> dict[str, Any]:
     flags = ["--model_tag=bench", f"--seed={seed}", "--memory_gb=16"]
     flags += [f"--time_budget_s={budget}"] if budget else []
     flags += [f"--depth={config.depth}"] if config.depth else []
-    call("nanochat.training.pipeline", "plan", *flags)
+    call("nanochat.run.pipeline", "plan", *flags)
     started, session = time.monotonic(), 1
     stop_at = started + budget / 2 if config.interrupted else math.inf
     for stage in STAGES:
-        command = ["nanochat.training.pipeline", "stage", stage.name, "--model_tag=bench"]
+        command = ["nanochat.run.pipeline", "stage", stage.name, "--model_tag=bench"]
         if not call(*command, f"--session={session}", stop_at=stop_at):
             session, stop_at = session + 1, math.inf
             call(*command, f"--session={session}")

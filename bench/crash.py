@@ -38,9 +38,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for tests.data.hub_server
 
 from nanochat.data import fineweb, shards, tinyworld  # noqa: E402
+from nanochat.run import pipeline, records  # noqa: E402
+from nanochat.stages import STAGES, TRAINED, Stage  # noqa: E402
 from nanochat.system import cli, storage  # noqa: E402
-from nanochat.training import pipeline, runs  # noqa: E402
-from nanochat.training.runs import STAGES, TRAINED, Stage  # noqa: E402
 from tests.data.hub_server import fake_hub  # noqa: E402
 
 TAG = "crash"
@@ -236,14 +236,14 @@ def plan(folder: Path, data: str, iterations: tuple[int, int, int]) -> None:
                 **PLAN,
             )
         )
-    whole = runs.read_plan(TAG)
+    whole = records.read_plan(TAG)
     for name, flags in whole["stages"].items():
         if name in {stage.name for stage in TRAINED}:
             flags.append(f"--save_every={SAVE_EVERY}")
         if name in ("base_eval", "chat_eval"):
             flags[:] = [f for f in flags if not f.startswith("--max_problems")]
             flags.append("--max_problems=1")
-    storage.write_json(runs.plan_path(TAG), whole)
+    storage.write_json(records.plan_path(TAG), whole)
 
 
 def new_run(scenario: Scenario, counts: Counts) -> Path:
@@ -352,8 +352,10 @@ def finish_run(
         started = time.monotonic()
         for stage in scenario.stages:
             dies = die_at if died[stage.name] < 2 and counts.kills < most else None
-            resumes = stage.checkpoint is not None and runs.last_checkpoint(stage, TAG) is not None
-            finished = runs.is_finished(stage, TAG)
+            resumes = (
+                stage.checkpoint is not None and records.last_checkpoint(stage, TAG) is not None
+            )
+            finished = records.is_finished(stage, TAG)
             pid = run_stage(base, stage.name, dies)
             counts.resumes += resumes and not finished
             code = wait(pid, None if deadline is None else started + deadline)
@@ -387,7 +389,7 @@ def wait(pid: int, deadline: float | None) -> int:
 def newest_steps() -> dict[str, int]:
     """Stage -> step of its newest whole checkpoint."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        found = {stage.name: runs.last_checkpoint(stage, TAG) for stage in TRAINED}
+        found = {stage.name: records.last_checkpoint(stage, TAG) for stage in TRAINED}
     return {name: checkpoint.step for name, checkpoint in found.items() if checkpoint}
 
 
@@ -407,9 +409,9 @@ def weights_and_losses(base: Path) -> dict[str, Any]:
     losses, weights = [], {}
     for stage in TRAINED:
         name = stage.checkpoint or ""
-        records = runs.metrics_of(name, TAG)
-        losses += [[name, r["step"], r["loss"]] for r in records if "loss" in r]
-        found = runs.last_checkpoint(stage, TAG)
+        lines = records.metrics_of(name, TAG)
+        losses += [[name, r["step"], r["loss"]] for r in lines if "loss" in r]
+        found = records.last_checkpoint(stage, TAG)
         assert found is not None
         weights[name] = [found.step, storage.checksum(found.folder / "model.safetensors")]
     return {"losses": losses, "weights": weights}

@@ -333,7 +333,7 @@ set_flags() { # NAMES OF VARIABLES -> FLAGS, Python's flags for those that are s
   done
 }
 
-pipeline() { "$PYTHON" -m nanochat.training.pipeline "$@"; }
+pipeline() { "$PYTHON" -m nanochat.run.pipeline "$@"; }
 
 prepare() { # the machine set up; for a real run also the lock, the log, signals, no idle sleep
   if [ -z "$PLAN_ONLY" ]; then
@@ -380,7 +380,7 @@ on_signal() { # Ctrl-C and a closed terminal reach the stage by themselves (same
 # started so ignores Ctrl-C, and bash 3.2 cannot undo that; Python can.
 HEED_CTRL_C='import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.executable, [sys.executable, "-m", "nanochat.training.pipeline", *sys.argv[1:]])'
+os.execv(sys.executable, [sys.executable, "-m", "nanochat.run.pipeline", *sys.argv[1:]])'
 
 stage() { # NAME: in a process of its own; anything but success ends the driver, with the same code
   local status=0 seen killed_before
@@ -426,7 +426,7 @@ oom_kills() { # how often the kernel has killed for want of memory; Linux counts
 }
 
 report_so_far() { # also of a run that did not finish; never the reason why it ends
-  if "$PYTHON" -m nanochat.training.pipeline stage report --model_tag="$TAG" --session="${LOG_FILE##*/}" >/dev/null 2>&1; then
+  if "$PYTHON" -m nanochat.run.pipeline stage report --model_tag="$TAG" --session="${LOG_FILE##*/}" >/dev/null 2>&1; then
     say "The report so far: $NANOCHAT_BASE_DIR/report/report.md"
   fi
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a bare machine to a first chat, and the smoke test of everything: a small model (depth 4) on the
-# built-in world. `bash dev/runcpu.sh --help` lists the variables; all stages are in nanochat/training/pipeline.py.
+# built-in world. `bash dev/runcpu.sh --help` lists the variables; all stages are in nanochat/stages.py.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

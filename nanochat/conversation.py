@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]  # {"role": "user" | "assistant" | "system", "content": str | parts}

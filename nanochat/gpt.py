@@ -143,14 +143,17 @@ class GPT(nn.Module):
         cos, sin = self._rotary
         return cos[start:end], sin[start:end]
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids (B, T) -> normalised last hidden states (B, T, C)."""
+    def hidden(
+        self, ids: Tensor, cache: KVCache | None = None, block: Callable[..., Tensor] | None = None
+    ) -> Tensor:
+        """ids (B, T) -> normalized last hidden states (B, T, C). block: Block.forward, compiled."""
         start = 0 if cache is None else cache.length
         cos, sin = self.rotary(start, start + ids.size(1))
         mask = None if cache is None else cache.mask(ids.size(1))  # one for all layers
         x = rms_norm(self.wte(ids).to(self.dtype), self.config.norm_eps)
-        for block in self.h:
-            x = block(x, cos, sin, cache, mask)
+        run = block or Block.__call__
+        for layer in self.h:
+            x = run(layer, x, cos, sin, cache, mask)
         if cache is not None:
             cache.length += ids.size(1)
         return rms_norm(x, self.config.norm_eps)

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.evals import core_tasks
+from nanochat.run import records
+from nanochat.run.records import SOME_ANSWERS
+from nanochat.stages import STAGES, TRAINED
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import duration, say
 from nanochat.tasks import GUESSING, chatcore_name
-from nanochat.training import runs
-from nanochat.training.runs import SOME_ANSWERS, STAGES, TRAINED
 
 # Share of held-out questions answered, at least -> what that means, in words.
 VERDICTS = (
@@ -64,17 +65,17 @@ def lines(tag: str, plots: dict[str, str]) -> Iterator[str]:
 
 def verdict(tag: str) -> Iterator[str]:
     """The first lines: whether the model is any good, and whether it is finished at all."""
-    unfinished = [s for s in TRAINED if not runs.is_finished(s, tag)]
+    unfinished = [s for s in TRAINED if not records.is_finished(s, tag)]
     if unfinished:
-        last = runs.last_checkpoint(unfinished[0], tag)
+        last = records.last_checkpoint(unfinished[0], tag)
         where = f"at step {last.step} of {last.state['num_iterations']}" if last else "not begun"
         yield f"**This run is not finished**: {unfinished[0].title}, {where}."
         yield f"It goes on with `MODEL_TAG={tag} bash dev/continue_training.sh`."
         yield ""
-    read = f"It has read {runs.tokens_read(tag) / 1e6:.1f} M tokens."
-    if runs.is_smoke_test(tag):
+    read = f"It has read {records.tokens_read(tag) / 1e6:.1f} M tokens."
+    if records.is_smoke_test(tag):
         read += " That is a smoke test: everything works, and the model has seen next to nothing."
-    found = runs.measured("chat_eval", tag)
+    found = records.measured("chat_eval", tag)
     if found is None:
         yield f"{read} Nobody has asked it anything yet."
     else:
@@ -87,7 +88,7 @@ def verdict(tag: str) -> Iterator[str]:
 
 
 def _plan_and_machine(tag: str) -> Iterator[str]:
-    found = [c for s in TRAINED if (c := runs.last_checkpoint(s, tag))]
+    found = [c for s in TRAINED if (c := records.last_checkpoint(s, tag))]
     states = [checkpoint.state for checkpoint in found]
     yield "## Machine and plan"
     yield ""
@@ -99,8 +100,8 @@ def _plan_and_machine(tag: str) -> Iterator[str]:
             f"{'compiled' if choices['compile'] else 'not compiled'}, {choices['threads']} threads"
         )
         yield f"- code: {states[-1]['git_commit'] or 'no git commit'}"
-    if runs.plan_path(tag).exists():
-        variables = runs.read_plan(tag)["variables"]
+    if records.plan_path(tag).exists():
+        variables = records.read_plan(tag)["variables"]
         shown = ("driver", "data", "data_shards", "time_budget_s", "memory_gb")
         for name in shown:
             if variables.get(name) is not None:
@@ -129,11 +130,11 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[s
 def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
     rows = []
     for stage in TRAINED:
-        records = runs.metrics_of(stage.checkpoint or "", tag)
-        steps = [r for r in records if "loss" in r]
+        lines = records.metrics_of(stage.checkpoint or "", tag)
+        steps = [r for r in lines if "loss" in r]
         if not steps:
             continue
-        evals = [r["eval"] for r in records if r.get("eval")]
+        evals = [r["eval"] for r in lines if r.get("eval")]
         held_out = (f"{key} {value:.4f}" for key, value in (evals[-1] if evals else {}).items())
         rows.append(
             (
@@ -162,7 +163,7 @@ def _samples(tag: str) -> Iterator[str]:
     found = [
         (stage.title, record["samples"])
         for stage in TRAINED
-        for record in runs.metrics_of(stage.checkpoint or "", tag)[-1:]
+        for record in records.metrics_of(stage.checkpoint or "", tag)[-1:]
         if record.get("samples")
     ]
     if not found:
@@ -184,7 +185,7 @@ def _plain(text: str) -> str:
 
 
 def _base_figures(tag: str) -> Iterator[str]:
-    found = runs.measured("base_eval", tag)
+    found = records.measured("base_eval", tag)
     if found is None:
         return
     yield "## The base model"
@@ -203,7 +204,7 @@ def _base_figures(tag: str) -> Iterator[str]:
 
 
 def _chat_figures(tag: str, plots: dict[str, str]) -> Iterator[str]:
-    found = runs.measured("chat_eval", tag)
+    found = records.measured("chat_eval", tag)
     if found is None:
         return
     kinds = {k: v for k, v in found.items() if k not in OTHER_FIGURES}
@@ -233,9 +234,9 @@ def _sorted(shares: dict[str, float]) -> list[tuple[str, float]]:
 
 
 def _time(tag: str) -> Iterator[str]:
-    if not runs.plan_path(tag).exists():
+    if not records.plan_path(tag).exists():
         return
-    stretches = [w for w in runs.worked(tag) if w.stage != "report"]
+    stretches = [w for w in records.worked(tag) if w.stage != "report"]
     if not stretches:
         return
     titles = {stage.name: stage.title for stage in STAGES}
@@ -280,7 +281,7 @@ def draw(tag: str, folder: Path) -> dict[str, str]:
     if losses := _losses(tag):
         plots["loss"] = f"{tag}_loss.svg"
         _draw_losses(losses, folder / plots["loss"])
-    found = runs.measured("chat_eval", tag)
+    found = records.measured("chat_eval", tag)
     if kinds := {k: v for k, v in (found or {}).items() if k not in OTHER_FIGURES}:
         plots["kinds"] = f"{tag}_kinds.svg"
         _draw_kinds(_sorted(kinds), folder / plots["kinds"])
@@ -291,9 +292,9 @@ def draw(tag: str, folder: Path) -> dict[str, str]:
 def _losses(tag: str) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for stage in TRAINED:
-        records = [r for r in runs.metrics_of(stage.checkpoint or "", tag) if "loss" in r]
-        if records:
-            found[stage.title] = records
+        steps = [r for r in records.metrics_of(stage.checkpoint or "", tag) if "loss" in r]
+        if steps:
+            found[stage.title] = steps
     return found
 
 
@@ -302,8 +303,8 @@ def _draw_losses(losses: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
     figure = Figure(figsize=(3.6 * len(losses), 2.8), layout="constrained")
     axes = figure.subplots(1, len(losses), squeeze=False)
-    for axis, (name, records) in zip(axes[0], losses.items(), strict=True):
-        steps, values = [r["step"] for r in records], [r["loss"] for r in records]
+    for axis, (name, lines) in zip(axes[0], losses.items(), strict=True):
+        steps, values = [r["step"] for r in lines], [r["loss"] for r in lines]
         axis.plot(steps, values, color="#9db8d9", linewidth=0.8)
         axis.plot(steps, _smoothed(values), color="#1f4e8c", linewidth=1.6)
         axis.set_title(name, fontsize=10)

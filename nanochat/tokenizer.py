@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 SPECIAL_TOKENS = (
     "<|bos|>",

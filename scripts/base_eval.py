@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from nanochat.system import cli
+from nanochat.system.errors import UserError
 
 if TYPE_CHECKING:
     from nanochat.evals.core import TaskScore
@@ -132,13 +133,13 @@ def open_tasks(config: Config, trained_on: str) -> list[Task]:
     if folder is None:
         how = f"unpack {eval_bundle.URL} so that {bundle} is there, or give --data FOLDER"
         if config.parts() == ["core"]:
-            raise cli.UserError(f"there are no CORE tasks: {how}")
-        advice = "" if cli.by_driver() else f"; {how}"  # a run does not wait for it
+            raise UserError(f"there are no CORE tasks: {how}")
+        advice = "" if log.by_driver() else f"; {how}"  # a run does not wait for it
         log.say(f"CORE skipped: its tasks are not on this disk{advice}")
         return []
     tasks = load_tasks(folder)
     if all(task.missing for task in tasks):
-        raise cli.UserError(f"{folder} has none of the 22 CORE tasks' files: fetch them again")
+        raise UserError(f"{folder} has none of the 22 CORE tasks' files: fetch them again")
     return tasks
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import tyro
 
 from nanochat.system import cli
+from nanochat.system.errors import UserError
 
 if TYPE_CHECKING:
     from nanochat.engine import Engine
@@ -76,7 +77,7 @@ def main(config: Config) -> None:
     """Load the model, then answer once or hold a conversation."""
     text = sys.stdin.read() if config.prompt == "-" else config.prompt
     if text is not None and not text.strip():
-        raise cli.UserError("the prompt is empty: give a question after -p")
+        raise UserError("the prompt is empty: give a question after -p")
     from nanochat.training import checkpoint_manager as checkpoints
 
     found = checkpoints.find(config.source, config.model_tag, config.step)
@@ -144,7 +145,7 @@ def converse(engine: Engine, sampling: Sampling, base: bool = False) -> None:
         conversation = [*([] if base else conversation), {"role": "user", "content": text}]
         try:
             prompt, dropped = prompt_of(engine, conversation, sampling, base)
-        except cli.UserError as error:
+        except UserError as error:
             print(f"({error})")
             conversation.pop()
             continue
@@ -180,7 +181,7 @@ def prompt_of(
         return prompt_with_room(conversation, tokenizer, length, sampling.max_new_tokens)
     ids = [tokenizer.bos, *tokenizer.encode(conversation[-1]["content"])]
     if len(ids) >= length:
-        raise cli.UserError(
+        raise UserError(
             f"the text has {len(ids)} tokens, and the model reads {length - 1} at most: "
             "make it shorter"
         )

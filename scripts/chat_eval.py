@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from nanochat.system import cli
+from nanochat.system.errors import UserError
 
 if TYPE_CHECKING:
     from nanochat.evals.chat import ChatResult
@@ -84,7 +85,7 @@ def main(config: Config) -> None:
             groups[task] = chat.task_questions(task, source, most and OF_A_TASK * most)
     groups = {name: groups[name] for name in wanted if groups[name]}
     if not groups:
-        raise cli.UserError(f"none of {', '.join(wanted)} is there for data={data}: give --data")
+        raise UserError(f"none of {', '.join(wanted)} is there for data={data}: give --data")
     device = open_device(config.device_type)
     engine = Engine(found.model(device), found.tokenizer())
     summary: dict[str, float] = {}

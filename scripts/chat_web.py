@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from nanochat.system import cli
+from nanochat.system.errors import UserError
 
 NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
@@ -93,7 +94,7 @@ def listen(port: int) -> list[socket.socket]:
             if error.errno in NO_IPV6 and taken:
                 break
             other = port + 1 if 1024 <= port < 65535 else 8001  # below 1024 is the system's
-            raise cli.UserError(
+            raise UserError(
                 f"port={port} can't be used ({error.strerror}): give another, --port={other}"
             ) from None
         taken.append(one)

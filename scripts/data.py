@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from nanochat.system import cli
+from nanochat.system.errors import Failure, UserError
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def fetch_tasks() -> None:
     task_data.fetch(progress)
     try:
         eval_bundle.prepare(progress)
-    except (cli.Failure, cli.UserError) as error:
+    except (Failure, UserError) as error:
         log.say(f"CORE is left out: {error}")
     line.close()
 

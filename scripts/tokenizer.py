@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from nanochat.system import cli, limits
+from nanochat.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def encode(path: Path, model_tag: str | None) -> None:
     try:
         lines = path.read_bytes().decode().split("\n")  # a \r stays a part of its line
     except (OSError, UnicodeDecodeError) as error:
-        raise cli.UserError(f"--encode={path} can't be read as UTF-8 text ({error})") from None
+        raise UserError(f"--encode={path} can't be read as UTF-8 text ({error})") from None
     if lines[-1] == "":
         lines.pop()
     for text in lines:

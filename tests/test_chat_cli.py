@@ -20,7 +20,8 @@ import pytest
 from nanochat.conversation import render
 from nanochat.engine import Event
 from nanochat.sampling import Sampling
-from nanochat.system.cli import UserError, parse
+from nanochat.system.cli import parse
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 from scripts import chat_cli
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat.conversation import PARTS, check, render, render_prompt
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 

@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the bottom up; each may import its own layer and those below. A new name gets its place here.
 LAYERS = (
-    ("system",),
+    ("system", "stages"),
     ("gpt", "gpt_config", "kv_cache", "fused", "sampling", "tokenizer", "conversation"),
     ("engine", "tasks", "data"),
     ("evals", "training"),
+    ("run",),
     ("server", "export", "report"),
     ("scripts",),
 )
@@ -36,7 +37,7 @@ STRANGERS = (
 PRINTS = {
     "nanochat/system/log.py",
     "nanochat/system/cli.py",  # a command's last line, to standard error
-    "nanochat/training/pipeline.py",  # a command of the drivers'; bash reads what it prints
+    "nanochat/run/pipeline.py",  # a command of the drivers'; bash reads what it prints
 }
 
 

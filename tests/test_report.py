@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from nanochat import report
+from nanochat.run import pipeline
 from nanochat.system import storage
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import pipeline
-from tests.training.test_runs import keep_plan, write_metrics
+from tests.run.test_records import keep_plan, write_metrics
 
 CHOICES = {"torch": "2", "device": "cpu", "dtype": "float32", "compile": False, "threads": 2}
 

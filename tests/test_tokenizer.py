@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nanochat import tokenizer as tok
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import SPECIAL_TOKENS, Tokenizer
 from scripts.tokenizer import encode
 
@@ -295,7 +295,7 @@ def test_a_bare_folder_named_rustbpe_is_no_trainer(tmp_path: Path) -> None:
         "import rustbpe\n"
         "assert not hasattr(rustbpe, 'train'), rustbpe\n"
         "from nanochat.tokenizer import available_trainer, train\n"
-        "from nanochat.system.cli import UserError\n"
+        "from nanochat.system.errors import UserError\n"
         "print(available_trainer())\n"
         "try: train(['text'], 300, trainer='rustbpe')\n"
         "except UserError as error: print(error)\n"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nanochat.conversation import Conversation, render
 from nanochat.data.shards import Arrived, Cursor, read_texts
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.tokenizer import Tokenizer
 
 IGNORED = -1  # target of a position that teaches nothing

@@ -24,7 +24,7 @@ from nanochat.data.shards import (
 )
 from nanochat.data.text_files import Tell
 from nanochat.system import storage
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import counted, say
 
 VALIDATION = imported.VALIDATION  # of what we write ourselves; else the last shard is it

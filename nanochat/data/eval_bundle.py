@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from nanochat.data import hub
 from nanochat.system import storage
-from nanochat.system.cli import Failure
+from nanochat.system.errors import Failure
 
 URL = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
 MOST_BYTES = 4_000_000_000  # unpacked; a zip file can claim anything

@@ -13,7 +13,7 @@ from pathlib import Path
 from nanochat.data import hub
 from nanochat.data.shards import shard_path
 from nanochat.system import storage
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import counted, say
 
 REPO = "karpathy/fineweb-edu-100b-shuffle"

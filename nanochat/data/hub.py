@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 
 from nanochat.system import storage
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import say
 
 MANIFEST = "manifest.json"

@@ -20,7 +20,7 @@ from nanochat.data import jsonl
 from nanochat.data.shards import read_epoch, shard_path, write_shard
 from nanochat.data.text_files import read_text
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import counted, say
 
 KINDS = (".txt", ".md", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")

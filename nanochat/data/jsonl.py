@@ -16,7 +16,7 @@ from typing import Any
 
 from nanochat.conversation import Conversation, check
 from nanochat.data.text_files import Tell, read_text
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import counted, say
 
 SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}

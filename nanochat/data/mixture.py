@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from nanochat.conversation import Conversation, check
 from nanochat.data import task_data, tinyworld
 from nanochat.data.dataset import Source, read_conversations
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.tasks import gsm8k, multiple_choice, spelling_bee
 
 TINYWORLD_CONVERSATIONS = 20_000

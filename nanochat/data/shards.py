@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nanochat.data.text_files import NotText, read_text, to_text
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa

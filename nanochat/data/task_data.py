@@ -18,7 +18,7 @@ from nanochat.data.dataset import Source
 from nanochat.data.shards import read_epoch
 from nanochat.data.text_files import read_bytes
 from nanochat.system import storage
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import say
 
 Row = dict[str, Any]

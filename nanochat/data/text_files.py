@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import say
 
 UNREADABLE = (OSError, EOFError, zlib.error)  # the latter two: a damaged .gz

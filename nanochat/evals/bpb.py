@@ -15,7 +15,7 @@ from nanochat.data import dataset, shards
 from nanochat.data.dataloader import IGNORED
 from nanochat.gpt import GPT
 from nanochat.system import log
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 
 

@@ -17,7 +17,7 @@ from nanochat.data.dataset import Source
 from nanochat.data.tinyworld import REPORTED_ONLY
 from nanochat.engine import Engine
 from nanochat.sampling import Sampling
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.tasks import GUESSING, gsm8k, multiple_choice, spelling_bee
 
 ANSWER_TOKENS = {"gsm8k": 256}  # else:

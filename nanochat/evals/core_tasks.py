@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from nanochat.data.text_files import UNREADABLE
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 LABELS = (
     "hellaswag_zeroshot",

@@ -23,7 +23,7 @@ from nanochat.sampling import Sampling
 from nanochat.server.guard import Guard, Refused, short
 from nanochat.server.request import gone, read
 from nanochat.server.worker import Busy, Job, Stopped, Worker
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 PAGE = Path(__file__).parent / "page"
 

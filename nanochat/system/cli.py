@@ -20,9 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from nanochat.system import log, storage
+from nanochat.system.errors import Failure, Interrupted, UserError
+
 ConfigT = TypeVar("ConfigT")
 DEVICE_TYPES = ("cuda", "mps", "cpu")
-DRIVEN = "NANOCHAT_DRIVEN"  # set in the environment of the stages that a driver starts
 
 _READ_TEXT = ("data", "tokenizer", "base_train", "mid_train", "chat_sft")
 # A driver's variable, the flag that says the same to a command, and (if not to all that have such
@@ -46,18 +48,6 @@ FLAG_OF_VARIABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("MODEL_TAG", "model_tag", ()),
     ("WANDB_RUN", "wandb_run", ()),
 )
-
-
-class UserError(Exception):
-    """A mistake of the user's. The text is one line: the value, the rule, the fix. Exit code 2."""
-
-
-class Failure(Exception):
-    """Something failed that is nobody's mistake. The text is one line, with the way on. Code 1."""
-
-
-class Interrupted(Exception):
-    """Stopped by a signal after everything was saved. The text says how to go on. Exit code 130."""
 
 
 def parse(config_class: type[ConfigT], prog: str, args: Sequence[str] | None = None) -> ConfigT:
@@ -94,7 +84,7 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         config = parse(config_class, prog)
-        if not by_driver() and (note := unheeded(config, prog, sys.argv[1:])):
+        if not log.by_driver() and (note := unheeded(config, prog, sys.argv[1:])):
             print(note, file=sys.stderr)
         main(config)
         sys.stdout.flush()
@@ -118,19 +108,12 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
 
 
 def _not_ours(error: PermissionError) -> str:
-    from nanochat.system import storage
-
     path, top = str(error.filename), str(storage.base_dir())
     whole = top if path.startswith(top) else path  # it may be a folder above that can't be read
     return (
         f"{path} can't be used ({error.strerror}); "
         f"if another user made it: sudo chown -R {os.geteuid()} {whole}"
     )
-
-
-def by_driver() -> bool:
-    """Whether a driver in dev/ started this command, not a person."""
-    return DRIVEN in os.environ
 
 
 def unheeded(config: Any, prog: str, args: Sequence[str]) -> str:
@@ -158,8 +141,6 @@ def check_device_type(wanted: str | None) -> None:
 
 
 def _end(line: str, code: int) -> None:
-    from nanochat.system import log
-
     log.close_line()
     if line:
         with contextlib.suppress(OSError):
@@ -235,8 +216,6 @@ def _one_line(box: str) -> str:
 
 def keep_traceback(prog: str) -> str:
     """Write the current traceback to logs/, where a bug report can find it; returns where it is."""
-    from nanochat.system import storage
-
     with contextlib.suppress(OSError, UserError):  # a base dir that is not there to keep it in
         name = f"crash-{prog.split('.')[-1]}-{time.strftime('%Y%m%d-%H%M%S')}.txt"
         path = storage.base_dir() / "logs" / name

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import say_once
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

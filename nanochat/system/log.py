@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.system import storage
-from nanochat.system.cli import UserError, by_driver
+from nanochat.system.errors import UserError
 
+DRIVEN = "NANOCHAT_DRIVEN"  # in the environment of the stages that a driver starts
 FILE_SECONDS = 5.0  # in a file: a line every 5 s or 1 % of the steps, whichever is rarer
 # What moves a terminal's cursor or colors it, if a model or a file's name has it; and halves of
 # characters, which can't be written.
@@ -71,6 +72,11 @@ def say(line: str = "") -> None:
         _print(line + "\n")
         if _log_file is not None:
             _log_file.write(line)
+
+
+def by_driver() -> bool:
+    """Whether a driver in dev/ started this command, not a person."""
+    return DRIVEN in os.environ
 
 
 def say_once(line: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 
 class Damaged(Exception):

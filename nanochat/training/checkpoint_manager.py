@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanochat.gpt_config import GPTConfig
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import say
 from nanochat.tokenizer import Tokenizer
 

@@ -16,7 +16,7 @@ from nanochat.conversation import render_prompt
 from nanochat.engine import Engine
 from nanochat.sampling import Sampling
 from nanochat.system import cli
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import Metrics, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.faults import Diverged

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from nanochat.data.dataloader import Batch, Position
-from nanochat.system.cli import Failure
 from nanochat.system.device import Device
+from nanochat.system.errors import Failure
 from nanochat.system.log import Metrics, StepLine, counted, duration, say
+from nanochat.training.batch_sizes import TOO_LARGE
 from nanochat.training.faults import (
     Diverged,
     DivergenceGuard,
@@ -30,7 +31,6 @@ from nanochat.training.faults import (
     split,
 )
 from nanochat.training.optim import MuonAdamW
-from nanochat.training.runs import TOO_LARGE
 from nanochat.training.time_budget import TimeBudget
 
 T = TypeVar("T")

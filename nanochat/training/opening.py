@@ -9,15 +9,14 @@ import torch
 
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
-from nanochat.system.cli import UserError
 from nanochat.system.device import Device, open_device
+from nanochat.system.errors import UserError
 from nanochat.system.log import say
 from nanochat.system.memory import memory_gb_here
-from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
+from nanochat.training.batch_sizes import BatchSizes, batch_sizes, fits_card
 from nanochat.training.loop import TrainState
-from nanochat.training.plan import fits_card
 from nanochat.training.stage_config import (
     DEFAULTS,
     ITERATIONS,

@@ -18,18 +18,18 @@ from nanochat import fused
 from nanochat.data import dataset, mixture
 from nanochat.data.dataloader import Ahead, Position, Row, batches
 from nanochat.gpt import GPT
+from nanochat.stages import TRAINED
 from nanochat.system import storage
-from nanochat.system.cli import Failure, Interrupted
 from nanochat.system.device import Device
+from nanochat.system.errors import Failure, Interrupted
 from nanochat.system.log import Metrics, duration, keep_in, say
 from nanochat.training import checkpoint_manager as checkpoints
+from nanochat.training.batch_sizes import TOO_LARGE, batch_in_words
 from nanochat.training.faults import Diverged, is_out_of_memory
 from nanochat.training.hooks import Evaluate, Rollback, Sample, Save, restore
 from nanochat.training.loop import LoopConfig, Signals, train
 from nanochat.training.opening import Opened, open_next
 from nanochat.training.optim import MuonAdamW, schedule
-from nanochat.training.plan import batch_in_words
-from nanochat.training.runs import TOO_LARGE, TRAINED
 from nanochat.training.stage_config import StageConfig
 from nanochat.training.time_budget import TimeBudget
 

@@ -30,7 +30,7 @@ from nanochat.data.dataloader import (
     whole_rows,
 )
 from nanochat.data.dataset import write_shard
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.tokenizer import Tokenizer
 
 SEQ = 16

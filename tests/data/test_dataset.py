@@ -23,7 +23,7 @@ from nanochat.data.shards import (
     read_texts,
     write_shard,
 )
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import counted
 
 TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]

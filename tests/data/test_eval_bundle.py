@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.data import eval_bundle, hub
-from nanochat.system.cli import Failure
+from nanochat.system.errors import Failure
 from tests.data.hub_server import COMMIT, FakeHub, fake_hub
 
 PATH = "eval_bundle.zip"

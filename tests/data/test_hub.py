@@ -15,7 +15,7 @@ import pytest
 
 from nanochat.data import dataset, fineweb, hub
 from nanochat.data.shards import write_shard
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from tests.data.hub_server import COMMIT, FakeHub, fake_hub
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 from nanochat.data import dataset, imported
 from nanochat.data.shards import read_epoch, write_shard
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 TALK = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanochat.data.jsonl import read
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 TALK = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
 SHORT = [{"role": "system", "content": "Be brief."}, *TALK]

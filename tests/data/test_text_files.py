@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat.data.text_files import NotText, read_text, to_text
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 
 GERMAN = "Grüße aus Köln, meine Lieben.\r\n" * 9
 RUSSIAN = "Привет, мир. Как дела?\n" * 9

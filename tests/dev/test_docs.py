@@ -13,10 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from nanochat.gpt_config import GPTConfig
+from nanochat.run import pipeline, records
+from nanochat.run.recipe import PlanConfig
+from nanochat.stages import TRAINED
 from nanochat.system import cli
-from nanochat.system.memory_profile import batch_sizes
-from nanochat.training import pipeline, runs
-from nanochat.training.plan import PlanConfig
+from nanochat.system.errors import UserError
+from nanochat.training.batch_sizes import batch_sizes
 
 ROOT = Path(__file__).parents[2]
 DOCS = ("README.md", "MACOS.md", "CONTRIBUTING.md", "docs/tour.md")
@@ -119,7 +121,7 @@ def test_a_driver_takes_its_variables(name: str, line: str, tmp_path: Path) -> N
     ],
 )
 def test_a_wrong_script_line_is_noticed(line: str) -> None:
-    with pytest.raises((cli.UserError, ModuleNotFoundError)):
+    with pytest.raises((UserError, ModuleNotFoundError)):
         parse_script(line)
 
 
@@ -261,16 +263,16 @@ def test_the_status_shown_is_what_is_printed(
 ) -> None:
     """Its marks, steps and totals are put on the disk, so to say; the words must come back."""
     found, lines = {}, shown.splitlines()[1:4]
-    for stage, line in zip(runs.TRAINED, lines, strict=True):
+    for stage, line in zip(TRAINED, lines, strict=True):
         there = re.search(r"d8/(step_0*(\d+))(?: of (\d+))?", line)
         found[stage.name] = there and SimpleNamespace(
             folder=Path(there[1]),
             step=int(there[2]),
             state={"finished": there[3] is None, "num_iterations": int(there[3] or there[2])},
         )
-    monkeypatch.setattr(runs, "last_checkpoint", lambda stage, tag: found[stage.name])
-    monkeypatch.setattr(runs, "read_plan", lambda tag: {"variables": {}})
-    monkeypatch.setattr(runs, "measured", lambda stage, tag: {"mean": 0.5})
+    monkeypatch.setattr(records, "last_checkpoint", lambda stage, tag: found[stage.name])
+    monkeypatch.setattr(records, "read_plan", lambda tag: {"variables": {}})
+    monkeypatch.setattr(records, "measured", lambda stage, tag: {"mean": 0.5})
     if all(found.values()) and "(interrupted)" not in shown:
         with pytest.raises(SystemExit):
             pipeline.status(PlanConfig(model_tag="d8"))

@@ -17,7 +17,7 @@ import pytest
 from clone import ROOT, TOOLS, Clone, alive, clone_fixture, wait_for  # noqa: F401
 from test_setup import fake_python
 
-from nanochat.system.memory_profile import batch_sizes
+from nanochat.training.batch_sizes import batch_sizes
 
 # Writes its arguments down, prints a plan, and does to a stage what STAND_IN says: "name:7" ends it
 # with that code, "name:slow" makes it wait for a signal and end with 130, as a real one does.

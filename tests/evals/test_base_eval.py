@@ -11,8 +11,9 @@ import torch
 
 from nanochat.data.shards import write_shard
 from nanochat.gpt import GPT
-from nanochat.system import cli, log
-from nanochat.system.cli import UserError, parse
+from nanochat.system import log
+from nanochat.system.cli import parse
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
 from scripts import base_eval, base_loss
@@ -132,7 +133,7 @@ def test_a_drivers_run_says_nothing_twice(
 ) -> None:
     """What base training has just shown, and how to get CORE: only to a person who asks."""
     (text_folder / "evals").rename(text_folder / "elsewhere")
-    monkeypatch.setenv(cli.DRIVEN, "1")
+    monkeypatch.setenv(log.DRIVEN, "1")
     flags = ["--eval=core,sample", f"--log_file={tmp_path / 'a.log'}"]
     run(*flags)
     first, *samples = capsys.readouterr().out.splitlines()

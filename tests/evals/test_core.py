@@ -19,7 +19,7 @@ from nanochat.evals.core import Judged, Span, TaskScore
 from nanochat.evals.core_tasks import Example, Task
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 
 CHOICES = Task(

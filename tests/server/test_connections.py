@@ -19,7 +19,7 @@ import requests
 from nanochat.gpt import GPT
 from nanochat.server import connections
 from nanochat.server.worker import MOST_WAITING, Job, Worker
-from nanochat.system import cli
+from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 from scripts import chat_web
 from tests.server.scripted import HI, URL, Scripted, connect, head, served
@@ -248,7 +248,7 @@ def test_a_port_that_another_program_has_on_ipv6_is_refused() -> None:
         other.bind(("::1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(cli.UserError, match=f"port={port} can't be used"):
+        with pytest.raises(UserError, match=f"port={port} can't be used"):
             chat_web.listen(port)
     for taken in chat_web.listen(port):  # and was let go again
         taken.close()

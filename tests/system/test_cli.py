@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.system import cli
+from nanochat.system.errors import Failure, Interrupted, UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +67,7 @@ def test_flags(flags: list[str], name: str, value: object) -> None:
     ],
 )
 def test_a_wrong_value_is_refused_in_our_words(flag: str, message: str) -> None:
-    with pytest.raises(cli.UserError, match=f"^{re.escape(message)}"):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         cli.parse(Config, "x", [flag])
 
 
@@ -85,7 +86,7 @@ def test_a_drivers_variable_is_named_with_its_flag(monkeypatch: pytest.MonkeyPat
     assert "--data" not in note(Config(data=Path("x")))
     assert "--depth" not in note(Config(), "--depth=4"), "given, though it is the default"
     assert "--data" not in note(Config(), command="scripts.base_eval"), "there it is another thing"
-    assert note(Config(), command="nanochat.training.pipeline plan") == ""
+    assert note(Config(), command="nanochat.run.pipeline plan") == ""
 
 
 def test_every_variable_of_the_drivers_has_its_flag() -> None:
@@ -154,9 +155,9 @@ class Panic(BaseException):
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (cli.UserError("x=1: it must be 2"), 2, "error: x=1: it must be 2"),
-        (cli.Failure("the net is gone"), 1, "failed: the net is gone"),
-        (cli.Interrupted("step 3 is saved"), 130, "step 3 is saved"),
+        (UserError("x=1: it must be 2"), 2, "error: x=1: it must be 2"),
+        (Failure("the net is gone"), 1, "failed: the net is gone"),
+        (Interrupted("step 3 is saved"), 130, "step 3 is saved"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("division by zero"), 1, "failed: ZeroDivisionError: division by zero"),
         (Panic("index out of bounds"), 1, "failed: Panic: index out of bounds"),
@@ -183,4 +184,4 @@ def test_every_end_is_a_line_and_a_code(
     assert err.startswith(said)
     assert err.count("\n") == 1
     crashes = list(tmp_path.glob("logs/crash-*"))
-    assert bool(crashes) == (said.startswith("failed:") and not isinstance(error, cli.Failure))
+    assert bool(crashes) == (said.startswith("failed:") and not isinstance(error, Failure))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nanochat.system import device
-from nanochat.system.cli import UserError
 from nanochat.system.device import best_device, cpu_threads, open_device
+from nanochat.system.errors import UserError
 
 
 @pytest.fixture

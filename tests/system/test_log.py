@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.system import cli, log
+from nanochat.system import log
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,7 +91,7 @@ def test_a_driver_says_it_once(
     said = []
     for driven in (False, True):
         if driven:
-            monkeypatch.setenv(cli.DRIVEN, "1")
+            monkeypatch.setenv(log.DRIVEN, "1")
         log.say_once("device: cpu")
         log.say_once(f"driven: {driven}")
         said.append(capsys.readouterr().out)

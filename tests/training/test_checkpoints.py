@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
+from nanochat.run import pipeline, records
+from nanochat.stages import TRAINED
 from nanochat.system import storage
-from nanochat.system.cli import Failure, UserError
 from nanochat.system.device import open_device
+from nanochat.system.errors import Failure, UserError
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import loop, pipeline, runs, stage
-from tests.training.test_runs import keep_plan
+from nanochat.training import loop, stage
+from tests.run.test_records import keep_plan
 from tests.training.test_stage import interrupt_after, interrupted
 
 Run = Callable[..., None]
@@ -297,7 +299,7 @@ def test_what_was_saved_last_is_the_newest_whatever_the_clock_says(
         elif event == "clock":
             clock += value
     last = save("d1", 10_000, 1.0, finished=True)
-    assert runs.is_finished(runs.TRAINED[0], "d1")
+    assert records.is_finished(TRAINED[0], "d1")
     kept = [c.folder for c in checkpoints.find_all("base", "d1")]
     assert [f for f in kept if (f / checkpoints.OPTIMIZER).exists()] == [last]
 

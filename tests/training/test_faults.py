@@ -14,7 +14,7 @@ import torch
 from nanochat.data.dataloader import IGNORED, Ahead, Batch
 from nanochat.gpt import GPT
 from nanochat.system import log
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import faults, loop, optim
 from tests.training.test_stage import losses, weights

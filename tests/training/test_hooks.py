@@ -14,7 +14,7 @@ import torch
 
 from nanochat import report
 from nanochat.system import storage
-from nanochat.system.cli import Failure, UserError
+from nanochat.system.errors import Failure, UserError
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import hooks, opening, stage
 from scripts import mid_train

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import opening, stage
 from nanochat.training.stage_config import PLANNED, TAKEN_OVER, OptimFlags, StageConfig

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from nanochat.gpt import GPT
 from nanochat.system import storage
-from nanochat.system.cli import Failure, Interrupted, UserError
+from nanochat.system.errors import Failure, Interrupted, UserError
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training import loop, stage
 

@@ -7,24 +7,22 @@ that a plan appears at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from nanochat.data import dataset, fineweb
 from nanochat.gpt_config import GPTConfig
+from nanochat.run import records
+from nanochat.stages import TRAINED
 from nanochat.system import memory, storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.system.log import counted, say
-from nanochat.system.memory_profile import BatchSizes, batch_sizes
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import runs
-from nanochat.training.runs import TRAINED
+from nanochat.training.batch_sizes import BatchSizes, batch_in_words, batch_sizes, fits_card
 from nanochat.training.stage_config import ITERATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
-CARD_SHARE = 0.9  # of a card's memory that a plan may fill: its context and the desktop take some
 TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
 # On tinyworld smaller is better for so short a time: more updates, and words in pieces that are
 # copied more easily. docs/learning.md has the measurements; depth 4 for a longer time is a guess.
@@ -114,15 +112,6 @@ def resolve(config: PlanConfig) -> PlanConfig:
     )
 
 
-def fits_card(model: GPTConfig) -> Callable[[int], bool] | None:
-    """Whether a card has the memory to train so many rows at once; None where there is no card."""
-    card = memory.card()
-    if card is None:
-        return None
-    room = CARD_SHARE * card.memory_bytes
-    return lambda rows: model.training_bytes(rows, "cuda", card.float_bytes) <= room
-
-
 def _by_card(config: PlanConfig) -> bool:
     """Whether a card's memory decides the batch, and not the computer's."""
     return not config.memory_is_given and memory.card() is not None
@@ -162,15 +151,15 @@ def choose_tag(config: PlanConfig) -> tuple[str, list[str]]:
     wanted = checkpoints.check_tag(config.model_tag or f"d{config.depth}")
     names = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, 10_000))
     for tag in names:
-        if not runs.exists(tag):
+        if not records.exists(tag):
             note = f"{wanted} is there already: this run trains {tag}" if tag != wanted else ""
             return tag, [note] if note else []
-        if config.model_tag is not None and runs.is_trained(tag):
+        if config.model_tag is not None and records.is_trained(tag):
             raise UserError(
                 f"MODEL_TAG={tag}: that model is finished, and nothing is overwritten; "
                 "choose another name"
             )
-        if not runs.is_trained(tag) and not config.fresh:
+        if not records.is_trained(tag) and not config.fresh:
             raise UserError(
                 f"{tag} is unfinished: continue it with bash dev/continue_training.sh, "
                 f"or start another beside it with FRESH=1"
@@ -181,21 +170,6 @@ def choose_tag(config: PlanConfig) -> tuple[str, list[str]]:
 def time_shares(data: str | None) -> dict[str, int]:
     """Stage -> share of a time budget."""
     return TINYWORLD_SHARES if data == "tinyworld" else TIME_SHARES
-
-
-def batch_in_words(batch: BatchSizes, max_seq_len: int) -> str:
-    """What one optimiser update reads.
-
-    >>> batch_in_words(BatchSizes(4, 1024, 0, 0), 256)
-    '4 rows x 256 tokens = 1,024 tokens per step'
-    >>> batch_in_words(BatchSizes(1, 512, 0, 0), 256)
-    '1 row x 256 tokens x 2 micro-batches = 512 tokens per step'
-    """
-    parts, rows = batch.grad_accum(max_seq_len), counted(batch.device_batch_size, "row")
-    accumulated = f" x {parts} micro-batches" if parts > 1 else ""
-    return (
-        f"{rows} x {max_seq_len} tokens{accumulated} = {batch.total_batch_size:,} tokens per step"
-    )
 
 
 def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:

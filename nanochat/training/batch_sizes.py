@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nanochat.system.cli import UserError
+from nanochat.gpt_config import GPTConfig
+from nanochat.system import memory
+from nanochat.system.errors import UserError
+from nanochat.system.log import counted
 
 # (at least this many GB, sequences a device, tokens an evaluation); the last row is "less".
 TABLE = ((128, 16, 65_536), (64, 8, 32_768), (32, 4, 16_384), (0, 1, 8_192))
 # Tokens of a micro-batch on a card, where a step has so many: small ones leave most of it idle.
 CARD_TOKENS = 32_768
+CARD_SHARE = 0.9  # of a card's memory that a plan may fill: its context and the desktop take some
+TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"  # where memory runs out
 SMALLEST_TOTAL = 512  # tokens; a single row of 256 would make a step too noisy to learn from
 
 
@@ -118,3 +123,27 @@ def _raised(name: str, value: int, multiple: int, notes: list[str]) -> int:
     if fits != value:
         notes.append(f"{name} raised from {value:,} to {fits:,}, a multiple of {multiple:,}")
     return fits
+
+
+def fits_card(model: GPTConfig) -> Callable[[int], bool] | None:
+    """Whether a card has the memory to train so many rows at once; None where there is no card."""
+    card = memory.card()
+    if card is None:
+        return None
+    room = CARD_SHARE * card.memory_bytes
+    return lambda rows: model.training_bytes(rows, "cuda", card.float_bytes) <= room
+
+
+def batch_in_words(batch: BatchSizes, max_seq_len: int) -> str:
+    """What one optimiser update reads.
+
+    >>> batch_in_words(BatchSizes(4, 1024, 0, 0), 256)
+    '4 rows x 256 tokens = 1,024 tokens per step'
+    >>> batch_in_words(BatchSizes(1, 512, 0, 0), 256)
+    '1 row x 256 tokens x 2 micro-batches = 512 tokens per step'
+    """
+    parts, rows = batch.grad_accum(max_seq_len), counted(batch.device_batch_size, "row")
+    accumulated = f" x {parts} micro-batches" if parts > 1 else ""
+    return (
+        f"{rows} x {max_seq_len} tokens{accumulated} = {batch.total_batch_size:,} tokens per step"
+    )

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from nanochat.run.recipe import PlanConfig, batch_of, plan_lines, resolve, stage_flags
 from nanochat.system import memory
-from nanochat.training.plan import PlanConfig, batch_of, plan_lines, resolve, stage_flags
 
 PLAN = PlanConfig(depth=4, data="tinyworld", memory_gb=8, max_seq_len=256, vocab_size=65_536)
 

@@ -12,37 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nanochat.stages import STAGES, TRAINED, Stage
 from nanochat.system import storage
-from nanochat.system.cli import UserError
+from nanochat.system.errors import UserError
 from nanochat.training import checkpoint_manager as checkpoints
 
 # A model that has read fewer tokens mostly guesses, unless it answers so many questions.
 SMOKE_TEST_TOKENS, SOME_ANSWERS = 1_000_000, 0.3
-TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"  # where memory runs out
-
-
-class Stage(NamedTuple):
-    """One line of a run: its name in the drivers, in words, and its script."""
-
-    name: str
-    title: str
-    script: str
-    checkpoint: str | None = None  # the checkpoint stage that it trains
-
-
-STAGES = (
-    Stage("data", "text", "scripts.data"),
-    Stage("tokenizer", "tokenizer", "scripts.tokenizer"),
-    Stage("base_train", "base training", "scripts.base_train", "base"),
-    Stage("base_eval", "measuring the base model", "scripts.base_eval"),
-    Stage("mid_train", "midtraining", "scripts.mid_train", "mid"),
-    Stage("chat_sft", "SFT", "scripts.chat_sft", "sft"),
-    Stage("chat_eval", "questions to the model", "scripts.chat_eval"),
-    Stage("report", "report", "scripts.report"),
-)
-MEASURED = {"base_eval": "base_eval", "chat_eval": "chat_eval_sft"}  # stage -> metrics file
-TRAINED = tuple(stage for stage in STAGES if stage.checkpoint)
-STATUS_NAMES = {"base": "Base model", "mid": "Midtraining", "sft": "SFT"}
 
 
 class Worked(NamedTuple):
@@ -106,7 +82,7 @@ def is_finished(stage: Stage, tag: str) -> bool:
     if stage.checkpoint:
         last = last_checkpoint(stage, tag)
         return last is not None and bool(last.state["finished"])
-    if stage.name in MEASURED:
+    if stage.measures:
         return measured(stage.name, tag) is not None
     if stage.name == "report":
         return False
@@ -148,7 +124,7 @@ def metrics_of(name: str, tag: str) -> list[dict[str, Any]]:
 
 def measured(stage: str, tag: str) -> dict[str, float] | None:
     """What a stage that only measures found."""
-    records = metrics_of(MEASURED[stage], tag)
+    records = metrics_of(next(s.measures or "" for s in STAGES if s.name == stage), tag)
     return records[-1]["eval"] if records else None
 
 
@@ -180,6 +156,6 @@ def worked(tag: str, now: float | None = None) -> list[Worked]:
 
 
 def _times_of_metrics(tag: str) -> Iterator[float]:
-    for name in ("base", "mid", "sft", *MEASURED.values()):
+    for name in (name for s in STAGES if (name := s.checkpoint or s.measures)):
         for record in metrics_of(name, tag):
             yield record["time"]

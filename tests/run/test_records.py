@@ -10,15 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from nanochat.run import pipeline, recipe, records
+from nanochat.run.recipe import PlanConfig, batch_of, resolve, stage_flags
+from nanochat.stages import TRAINED
 from nanochat.system import storage
-from nanochat.training import pipeline, plan, runs
-from nanochat.training.plan import PlanConfig, batch_of, resolve, stage_flags
 
 
 def keep_plan(tag: str, started: list, **variables) -> None:
     resolved = resolve(PlanConfig(**{"model_tag": tag, "memory_gb": 16, **variables}))
     storage.write_json(
-        runs.plan_path(tag),
+        records.plan_path(tag),
         {
             "time": 1000.0,
             "variables": asdict(resolved),
@@ -43,7 +44,7 @@ def test_stretches_end_where_the_next_begins_or_with_the_last_sign_of_life(base_
     ]
     keep_plan("d4", started)
     write_metrics(base_dir, "base", "d4", [{"time": 120.0}, {"time": 150.0}, {"time": 530.0}])
-    stretches = runs.worked("d4", now=600.0)
+    stretches = records.worked("d4", now=600.0)
     assert [(w.stage, w.started, w.ended) for w in stretches] == [
         ("data", 100.0, 110.0),
         ("base_train", 110.0, 150.0),
@@ -72,14 +73,14 @@ def test_a_budget_counts_work_not_breaks_nor_downloads(base_dir: Path) -> None:
 
 def test_the_stages_of_a_budget_leave_room_for_measuring(base_dir: Path) -> None:
     keep_plan("d4", [], time_budget_s=1200)
-    whole = runs.read_plan("d4")
-    base = pipeline._share_s(runs.TRAINED[0], "d4", 1200.0, whole)
-    mid = pipeline._share_s(runs.TRAINED[1], "d4", 1200.0, whole)
-    share = plan.TINYWORLD_SHARES
+    whole = records.read_plan("d4")
+    base = pipeline._share_s(TRAINED[0], "d4", 1200.0, whole)
+    mid = pipeline._share_s(TRAINED[1], "d4", 1200.0, whole)
+    share = recipe.TINYWORLD_SHARES
     assert base < share["base_train"] * 12  # nothing is finished: all three share what is left
     assert base > 0.9 * share["base_train"] * 12
     assert mid > 0.9 * share["mid_train"] * 12
-    assert pipeline._share_s(runs.TRAINED[0], "d4", -50.0, whole) == 1.0
+    assert pipeline._share_s(TRAINED[0], "d4", -50.0, whole) == 1.0
 
 
 def test_what_is_asked_in_a_run_is_bounded(base_dir: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_damaged_line_of_metrics_is_left_out(base_dir: Path) -> None:
     write_metrics(base_dir, "base", "d4", [{"time": 1.0}])
     with open(base_dir / "metrics" / "base_d4.jsonl", "a") as file:
         file.write('{"time": 2.')
-    assert runs.metrics_of("base", "d4") == [{"time": 1.0}]
+    assert records.metrics_of("base", "d4") == [{"time": 1.0}]
 
 
 def test_a_run_that_died_while_it_was_asked_is_finished(
@@ -111,7 +112,7 @@ def test_a_run_that_died_while_it_was_asked_is_finished(
 ) -> None:
     keep_plan("d4", [])
     done = SimpleNamespace(state={"finished": True}, folder=Path("step_000001"), step=1)
-    monkeypatch.setattr(runs, "last_checkpoint", lambda stage, tag: done)
+    monkeypatch.setattr(records, "last_checkpoint", lambda stage, tag: done)
     pipeline.status(PlanConfig(model_tag="d4"))
     assert "→ Will run: questions to the model → report" in capsys.readouterr().out
     write_metrics(base_dir, "chat_eval_sft", "d4", [{"time": 1.0, "eval": {"mean": 0.5}}])
@@ -160,9 +161,9 @@ def test_the_newest_plan_is_the_last_one_made_whatever_the_clock_says(
         monkeypatch.setattr(pipeline.time, "time", lambda seconds=seconds: seconds)
         tag = f"at-{seconds:.0f}"
         pipeline.plan(PlanConfig(model_tag=tag, memory_gb=16))
-        assert runs.newest_tag() == tag
+        assert records.newest_tag() == tag
     with pytest.raises(pipeline.UserError, match=r"no run named d9 .*there is: at-900000000, at-2"):
-        runs.read_plan("d9")
+        records.read_plan("d9")
 
 
 def test_wandb_is_asked_for_before_anything_is_made(
@@ -171,11 +172,11 @@ def test_wandb_is_asked_for_before_anything_is_made(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(pipeline.UserError, match=r"WANDB_RUN=x, .*pip install wandb"):
         pipeline.plan(PlanConfig(model_tag="d4", memory_gb=16, wandb_run="x"))
-    assert not runs.plan_path("d4").exists()
+    assert not records.plan_path("d4").exists()
 
 
 def rows_planned(tag: str = "d4") -> list[str]:
-    stages = runs.read_plan(tag)["stages"].values()
+    stages = records.read_plan(tag)["stages"].values()
     return [f for flags in stages for f in flags if f.startswith("--device_batch_size")]
 
 
@@ -226,7 +227,7 @@ def continued(base_dir: Path, monkeypatch: pytest.MonkeyPatch):
 def there_is(monkeypatch: pytest.MonkeyPatch, **finished: bool) -> None:
     """Checkpoints: base=True is a finished one, mid=False an interrupted one."""
     found = {k: SimpleNamespace(state={"finished": v}) for k, v in finished.items()}
-    monkeypatch.setattr(runs, "last_checkpoint", lambda stage, tag: found.get(stage.checkpoint))
+    monkeypatch.setattr(records, "last_checkpoint", lambda stage, tag: found.get(stage.checkpoint))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_other_memory_means_other_rows_for_as_many_tokens_per_step(
     base_dir: Path, continued, capsys: pytest.CaptureFixture, planned: dict, given: dict, rows: int
 ) -> None:
     keep_plan("d4", [], **planned)
-    before = runs.read_plan("d4")["stages"]["base_train"]
+    before = records.read_plan("d4")["stages"]["base_train"]
     flags = continued("base_train", **given)
     assert f"--device_batch_size={rows}" in flags
     if "memory_gb" in given:
@@ -278,7 +279,7 @@ def test_a_time_given_to_a_run_of_iterations_sizes_what_has_not_begun(
     flags = continued("mid_train", time_budget_s=1000)
     assert not [f for f in flags if f.startswith("--num_iterations")]
     assert "--warmdown=0" in flags
-    assert "--max_seconds=40" in runs.read_plan("d4")["stages"]["chat_eval"]
+    assert "--max_seconds=40" in records.read_plan("d4")["stages"]["chat_eval"]
     assert 100 < (budget_of(flags) or 0) < 250
     # Interrupted there, and continued without a word about time: what is left of it counts.
     there_is(monkeypatch, base=True, mid=False)
@@ -293,8 +294,8 @@ def test_a_time_that_can_change_nothing_is_refused(
 ) -> None:
     keep_plan("d4", [])
     there_is(monkeypatch, base=True, mid=True, sft=False)
-    before = runs.read_plan("d4")
+    before = records.read_plan("d4")
     with pytest.raises(pipeline.UserError, match=r"SFT keeps its 100 iterations and is the last"):
         continued("chat_sft", time_budget_s=1000)
-    assert runs.read_plan("d4") == before
+    assert records.read_plan("d4") == before
     assert "--num_iterations=100" in continued("chat_sft")

@@ -15,12 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanochat.system import cli, log, storage
-from nanochat.system.cli import UserError
-from nanochat.system.log import counted, duration, keep_in, say
-from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import runs
-from nanochat.training.plan import (
+from nanochat.run import records
+from nanochat.run.recipe import (
     TIMED_FLAGS,
     PlanConfig,
     batch_of,
@@ -31,7 +27,12 @@ from nanochat.training.plan import (
     stage_flags,
     time_shares,
 )
-from nanochat.training.runs import STAGES, STATUS_NAMES, TRAINED, Stage
+from nanochat.stages import STAGES, TRAINED, Stage
+from nanochat.system import cli, log, storage
+from nanochat.system.errors import UserError
+from nanochat.system.log import counted, duration, keep_in, say
+from nanochat.training import checkpoint_manager as checkpoints
+from nanochat.training.batch_sizes import TOO_LARGE
 
 SCHEMA = 1
 LOADING_S = 6.0  # until a process that only measures has loaded torch and the model
@@ -91,14 +92,14 @@ def plan(config: PlanConfig) -> None:
     if not config.dry_run:
         whole = {
             "schema": SCHEMA,
-            "number": runs.next_number(),
+            "number": records.next_number(),
             "time": time.time(),
             "variables": {
                 k: str(v) if isinstance(v, Path) else v for k, v in asdict(resolved).items()
             },
             "stages": {name: flags for name, flags in stage_flags(resolved, batch).items()},
         }
-        storage.write_json(runs.plan_path(tag), whole)
+        storage.write_json(records.plan_path(tag), whole)
 
 
 def stage(config: StageRunConfig) -> None:
@@ -110,10 +111,10 @@ def stage(config: StageRunConfig) -> None:
     number = names.index(config.name)
     this = STAGES[number]
     head = f"[{number + 1}/{len(STAGES)}] {this.title}"
-    if runs.is_finished(this, config.model_tag):
+    if records.is_finished(this, config.model_tag):
         say(f"{head}: done already")
         return
-    if this.checkpoint and runs.last_checkpoint(this, config.model_tag) is None:
+    if this.checkpoint and records.last_checkpoint(this, config.model_tag) is None:
         kept_as = checkpoints.set_aside(this.checkpoint, config.model_tag)
         if kept_as:
             say(
@@ -121,14 +122,14 @@ def stage(config: StageRunConfig) -> None:
                 f"(kept: {kept_as})"
             )
     _replan(config)
-    runs.note_start(config.model_tag, this.name, config.session)
+    records.note_start(config.model_tag, this.name, config.session)
     flags = _planned_flags(this, config.model_tag)
     if config.log_file is not None:
         flags = [*flags, f"--log_file={config.log_file}"]
     say(f"{head} ...")
     sys.stdout.flush()
     command = [sys.executable, "-m", this.script, *flags]
-    os.execve(sys.executable, command, {**os.environ, cli.DRIVEN: "1"})
+    os.execve(sys.executable, command, {**os.environ, log.DRIVEN: "1"})
 
 
 def _replan(config: StageRunConfig) -> None:
@@ -136,13 +137,13 @@ def _replan(config: StageRunConfig) -> None:
 
     Raises UserError for a time that could change nothing.
     """
-    tag, whole = config.model_tag, runs.read_plan(config.model_tag)
+    tag, whole = config.model_tag, records.read_plan(config.model_tag)
     if config.memory_gb is not None or config.device_batch_size is not None:
         _change_rows(whole, config)
     if config.time_budget_s is not None and _budget(whole)["since"] != config.session:
         _change_time(whole, config)
-    if whole != runs.read_plan(tag):
-        storage.write_json(runs.plan_path(tag), whole)
+    if whole != records.read_plan(tag):
+        storage.write_json(records.plan_path(tag), whole)
 
 
 def _change_rows(whole: dict[str, Any], config: StageRunConfig) -> None:
@@ -170,10 +171,10 @@ def _change_rows(whole: dict[str, Any], config: StageRunConfig) -> None:
 def _change_time(whole: dict[str, Any], config: StageRunConfig) -> None:
     """Size what has not begun to the time; the number of a stage that has begun stays."""
     tag, flags = config.model_tag, whole["stages"]
-    ahead = [s for s in TRAINED if not runs.is_finished(s, tag)]
+    ahead = [s for s in TRAINED if not records.is_finished(s, tag)]
     if whole["variables"]["time_budget_s"] is None:
         for s in ahead:
-            if runs.last_checkpoint(s, tag) is None:
+            if records.last_checkpoint(s, tag) is None:
                 flags[s.name] = [*TIMED_FLAGS[s.name], *_without(flags[s.name], "num_iterations")]
     for s in ahead:
         number = _value_of(flags[s.name], "num_iterations")
@@ -195,14 +196,14 @@ def _budget(whole: dict[str, Any]) -> dict[str, Any]:
 
 def _planned_flags(this: Stage, tag: str) -> list[str]:
     """The stage's flags from the plan, with the time that is left."""
-    whole = runs.read_plan(tag)
+    whole = records.read_plan(tag)
     flags, budget = whole["stages"][this.name], _budget(whole)
     if not this.checkpoint:
         return flags
     if budget["seconds"] is not None and _value_of(flags, "num_iterations") is None:
         left = budget["seconds"] - _spent_s(tag, whole["variables"]["data"], budget["since"])
         flags = [*flags, f"--time_budget_s={_share_s(this, tag, left, whole):.0f}"]
-    return [*flags, "--resume"] if runs.last_checkpoint(this, tag) else flags
+    return [*flags, "--resume"] if records.last_checkpoint(this, tag) else flags
 
 
 def _value_of(flags: list[str], name: str) -> str | None:
@@ -230,7 +231,7 @@ def _fitting_rows(flags: list[str], most: int) -> int | None:
 
 def _spent_s(tag: str, data: str, since: str | None) -> float:
     """Seconds worked on a tag, at all or since a session began; downloads do not count."""
-    worked = runs.worked(tag, time.time())
+    worked = records.worked(tag, time.time())
     sessions = [work.session for work in worked]
     return sum(
         max(0.0, work.ended - work.started)  # a clock may have gone back
@@ -242,7 +243,7 @@ def _spent_s(tag: str, data: str, since: str | None) -> float:
 def _share_s(this: Stage, tag: str, left_s: float, whole: dict[str, Any]) -> float:
     """This stage's part of the seconds that are left, by the shares of what is still to train."""
     flags, share_of = whole["stages"], time_shares(whole["variables"]["data"])
-    ahead = [s for s in TRAINED if not runs.is_finished(s, tag)]
+    ahead = [s for s in TRAINED if not records.is_finished(s, tag)]
     for later in STAGES[STAGES.index(this) + 1 :]:
         if not later.checkpoint:
             left_s -= LOADING_S + float(_value_of(flags[later.name], "max_seconds") or 0)
@@ -255,13 +256,16 @@ def status(config: PlanConfig) -> None:
     Raises UserError for a variable that says otherwise than the plan.
     """
     keep_in(config.log_file)
-    tag = config.model_tag or runs.newest_tag()
+    tag = config.model_tag or records.newest_tag()
     _refuse_what_differs(config, tag)
     say("Status:")
     to_do = []
     for s in TRAINED:
         assert s.checkpoint is not None
-        last, name = runs.last_checkpoint(s, tag), STATUS_NAMES[s.checkpoint]
+        last, name = (
+            records.last_checkpoint(s, tag),
+            {"base": "Base model", "mid": "Midtraining", "sft": "SFT"}[s.checkpoint],
+        )
         word = name.removesuffix(" model")
         if last is None:
             say(f"  ✗ {name}: Not found")
@@ -275,7 +279,7 @@ def status(config: PlanConfig) -> None:
     say()
     if not to_do:
         say("🎉 All training stages complete!")
-        if runs.measured("chat_eval", tag) is None:  # a run that died while it was asked
+        if records.measured("chat_eval", tag) is None:  # a run that died while it was asked
             say("→ Will run: questions to the model → report")
             return
         say("→ Ready to chat!")
@@ -285,7 +289,7 @@ def status(config: PlanConfig) -> None:
 
 def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
     """Raise UserError for a variable that the plan has otherwise, by the name that was typed."""
-    whole = runs.read_plan(tag)
+    whole = records.read_plan(tag)
     for name, given in asdict(config).items():
         if given is None or name in (*FREE, *NOT_OF_THE_RUN) or (name, given) == ("data", "auto"):
             continue  # what auto came to is in the plan
@@ -303,10 +307,10 @@ def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
 def killed(config: KilledConfig) -> None:
     """After a SIGKILL: where it was memory that ran out, do half as much at once from now on."""
     keep_in(config.log_file)
-    tag, whole = config.model_tag, runs.read_plan(config.model_tag)
+    tag, whole = config.model_tag, records.read_plan(config.model_tag)
     this = next(s for s in STAGES if s.name == config.name)
-    records = [r for r in runs.metrics_of(this.checkpoint or "", tag) if "memory_bytes" in r]
-    used = records[-1]["memory_bytes"] if records else 0
+    lines = [r for r in records.metrics_of(this.checkpoint or "", tag) if "memory_bytes" in r]
+    used = lines[-1]["memory_bytes"] if lines else 0
     had = 1e9 * float(whole["variables"]["memory_gb"])
     if not this.checkpoint or not (config.oom_kills or used > NEARLY_ALL * had):
         say(f"Something ended {this.name} (SIGKILL).")
@@ -315,10 +319,10 @@ def killed(config: KilledConfig) -> None:
     rows = int(_value_of(flags, "device_batch_size") or 0)
     fewer = _fitting_rows(flags, rows // 2)
     if fewer is None:
-        say(f"{this.name} ran out of memory with one row at once: {runs.TOO_LARGE}")
+        say(f"{this.name} ran out of memory with one row at once: {TOO_LARGE}")
         return
     _set(whole, "device_batch_size", fewer)
-    storage.write_json(runs.plan_path(tag), whole)
+    storage.write_json(records.plan_path(tag), whole)
     say(
         f"{this.name} ran out of memory: it will continue with DEVICE_BATCH_SIZE={fewer} instead "
         f"of {rows}, as many tokens per step as before."
@@ -327,20 +331,20 @@ def killed(config: KilledConfig) -> None:
 
 def newest_tag(config: TagConfig) -> None:
     """Print the tag of the newest plan."""
-    print(runs.newest_tag())
+    print(records.newest_tag())
 
 
 def finish(config: TagConfig) -> None:
     """The last words of a run: honest about what to expect, and how to chat."""
     keep_in(config.log_file)
-    tag = config.model_tag or runs.newest_tag()
-    smoke_test = runs.is_smoke_test(tag)
-    started = runs.read_plan(tag)["time"]
-    answers = runs.measured("chat_eval", tag)
+    tag = config.model_tag or records.newest_tag()
+    smoke_test = records.is_smoke_test(tag)
+    started = records.read_plan(tag)["time"]
+    answers = records.measured("chat_eval", tag)
     say()
     say(f"{tag} is trained, {duration(max(0.0, time.time() - started))} after the plan.")
     if smoke_test:
-        tokens = runs.tokens_read(tag)
+        tokens = records.tokens_read(tag)
         read = f"{tokens / 1e6:.1f} M" if tokens >= 50_000 else f"{tokens:,}"
         say(f"This was a smoke test: the model has read {read} tokens and mostly guesses.")
     if answers is not None:
@@ -364,15 +368,15 @@ VERBS = {
 
 
 def main() -> None:
-    """`python -m nanochat.training.pipeline VERB flags`."""
+    """`python -m nanochat.run.pipeline VERB flags`."""
     if len(sys.argv) < 2 or sys.argv[1] not in VERBS:
-        print(f"usage: python -m nanochat.training.pipeline {{{','.join(VERBS)}}} [flags]")
+        print(f"usage: python -m nanochat.run.pipeline {{{','.join(VERBS)}}} [flags]")
         sys.exit(2)
     verb = sys.argv.pop(1)
     if verb == "stage" and len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
         sys.argv[1] = f"--name={sys.argv[1]}"
     function, config_class = VERBS[verb]
-    cli.run(function, config_class, f"python -m nanochat.training.pipeline {verb}")
+    cli.run(function, config_class, f"python -m nanochat.run.pipeline {verb}")
 
 
 if __name__ == "__main__":
