@@ -50,7 +50,7 @@ from nanochat.tokenizer import Tokenizer  # noqa: E402
 from nanochat.training.faults import DivergenceGuard  # noqa: E402
 from nanochat.training.loop import train_step  # noqa: E402
 from nanochat.training.optim import MuonAdamW  # noqa: E402
-from nanochat.training.stage import COMPILED_APART, check_loss  # noqa: E402
+from nanochat.training.stage import COMPILED_APART, check_loss, compiled_loss  # noqa: E402
 from nanochat.training.stage_config import OptimConfig  # noqa: E402
 
 # Dense bfloat16 FLOP/s with float32 sums, from the data sheets; the first name that matches counts.
@@ -149,13 +149,6 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def compiled_loss(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss as a stage compiles it, where a break in the graph is an error."""
-    hidden = torch.compile(model.hidden, dynamic=False, fullgraph=True)
-    logits_pass = torch.compile(fused.logits_pass, dynamic=False, fullgraph=True)
-    return lambda ids, targets: model.loss(ids, targets, hidden, logits_pass)
 
 
 def parity(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import torch
@@ -17,7 +18,7 @@ import torch
 from nanochat import fused
 from nanochat.data import dataset, mixture
 from nanochat.data.dataloader import Ahead, Position, Row, batches
-from nanochat.gpt import GPT
+from nanochat.gpt import GPT, Block
 from nanochat.stages import TRAINED
 from nanochat.system import storage
 from nanochat.system.device import Device
@@ -208,6 +209,21 @@ def _budget(opened: Opened) -> TimeBudget | None:
 # How far a compiled loss and its gradients may be from the plain ones, as a share of their norm.
 # Rounding alone makes up to 3 % in bfloat16; a mask or a rotation that is lost makes over 40 %.
 COMPILED_APART = {torch.float32: 0.01, torch.bfloat16: 0.1}
+# One graph for every layer, or one for the whole model: the second fuses a little more, and takes
+# several times as long before step 1, in each of three stages (bench/gpu.py --modes blocks,whole).
+COMPILE_BLOCKS = False
+
+
+def compiled_loss(model: GPT, blocks: bool = COMPILE_BLOCKS, **options: bool) -> LossOf:
+    """model.loss by torch.compile, of fixed shapes; nothing is compiled before the first call."""
+    logits_pass = torch.compile(fused.logits_pass, dynamic=False, **options)
+    if blocks:
+        # The function and not the modules: weights are then arguments, and one graph does for all.
+        block = torch.compile(Block.forward, dynamic=False, **options)
+        hidden = partial(model.hidden, block=block)
+    else:
+        hidden = torch.compile(model.hidden, dynamic=False, **options)
+    return partial(model.loss, hidden=hidden, logits_pass=logits_pass)
 
 
 def checked_compile(opened: Opened) -> tuple[Opened, LossOf]:
@@ -220,12 +236,7 @@ def checked_compile(opened: Opened) -> tuple[Opened, LossOf]:
         return opened, model.loss
     say("compiling the model; this takes a minute ...")
     try:
-        hidden = torch.compile(model.hidden, dynamic=False)
-        logits_pass = torch.compile(fused.logits_pass, dynamic=False)
-
-        def loss_of(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            return model.loss(ids, targets, hidden, logits_pass)
-
+        loss_of = compiled_loss(model)
         rows, state = opened.batch.device_batch_size, opened.state
         state.parts = check_loss(model, device, rows, loss_of, state.parts)
         return opened, loss_of
