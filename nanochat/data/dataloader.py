@@ -240,7 +240,7 @@ def _teaching(rows: Iterable[Row]) -> Iterator[Row]:
             )
 
 
-class Ahead:
+class Prefetcher:
     """An iterator whose items are made in a background thread, a few ahead of their use.
 
     Order and items are those of the iterator itself. An exception in the thread comes out here,

@@ -17,7 +17,7 @@ import torch
 
 from nanochat import fused
 from nanochat.data import dataset, mixture
-from nanochat.data.dataloader import Ahead, Position, Row, batches
+from nanochat.data.dataloader import Prefetcher, Position, Row, batches
 from nanochat.gpt import GPT, Block
 from nanochat.stages import TRAINED
 from nanochat.system import storage
@@ -87,7 +87,7 @@ def run(
         restore(optimizer, opened.resumed)
         say(f"resuming {stage} {opened.tag} at step {state.step} of {state.num_iterations}")
         _say_if_not_exact(opened)
-    stream = Ahead(batches(rows_from(state.position), opened.batch.device_batch_size))
+    stream = Prefetcher(batches(rows_from(state.position), opened.batch.device_batch_size))
     started = time.monotonic()
     signals = Signals()
     save = Save(opened, optimizer, signals)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nanochat.conversation import Conversation, render
 from nanochat.data.dataloader import (
     IGNORED,
-    Ahead,
+    Prefetcher,
     Batch,
     Document,
     Position,
@@ -381,13 +381,13 @@ def batch_of(number: int) -> Batch:
     return Batch(torch.tensor([[number]]), torch.tensor([[number]]), 1, {"epoch": number})
 
 
-def ended(ahead: Ahead) -> bool:
+def ended(ahead: Prefetcher) -> bool:
     ahead._thread.join(timeout=10)
     return not ahead._thread.is_alive()
 
 
 def test_ahead_keeps_the_order_and_ends() -> None:
-    ahead = Ahead(map(batch_of, range(50)), depth=3)
+    ahead = Prefetcher(map(batch_of, range(50)), depth=3)
     assert [batch.position["epoch"] for batch in ahead] == list(range(50))
     assert list(ahead) == [], "an iterator that has ended stays ended"
     assert ended(ahead)
@@ -404,7 +404,7 @@ def test_ahead_reads_no_further_than_its_depth() -> None:
                 enough.set()
             yield batch_of(number)
 
-    ahead = Ahead(items(), depth=3)
+    ahead = Prefetcher(items(), depth=3)
     assert enough.wait(timeout=10), "three in the queue, and the one that waits for room"
     assert next(ahead).position == {"epoch": 0}
     ahead.close()
@@ -423,7 +423,7 @@ def test_an_exception_in_the_thread_comes_out() -> None:
         yield batch_of(1)
         raise ReadingFailed("shard 7")
 
-    ahead = Ahead(items())
+    ahead = Prefetcher(items())
     assert [next(ahead).position["epoch"] for _ in range(2)] == [0, 1]
     for _ in range(2):
         with pytest.raises(ReadingFailed, match="shard 7"):
@@ -441,12 +441,12 @@ def test_whatever_ends_the_thread_ends_the_wait() -> None:
         yield batch_of(0)
         raise Panic("at a million blanks")
 
-    ahead = Ahead(items())
+    ahead = Prefetcher(items())
     assert next(ahead).position == {"epoch": 0}
     for _ in range(2):
         with pytest.raises(Failure, match="reading the data ended: Panic: at a million blanks"):
             next(ahead)
-    silent = Ahead(iter(()))
+    silent = Prefetcher(iter(()))
     ended(silent)
     silent._queue.get()  # as if it had died without a word
     for _ in range(2):
@@ -459,14 +459,14 @@ def test_a_mistake_of_the_users_comes_out_of_the_thread(
 ) -> None:
     write_shard(tmp_path / "shard_00000.parquet", ["a few words"])
     read = text_reader((tmp_path / "shard_00000.parquet",), tokenizer)
-    ahead = Ahead(batches(packed_rows(read, 64), 1))
+    ahead = Prefetcher(batches(packed_rows(read, 64), 1))
     with pytest.raises(UserError, match=r"^the text has "):
         next(ahead)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_close_ends_the_thread(taken: int) -> None:
-    ahead = Ahead(map(batch_of, itertools.count()), depth=2)
+    ahead = Prefetcher(map(batch_of, itertools.count()), depth=2)
     take(ahead, taken)
     assert ahead._thread.is_alive()
     ahead.close()
@@ -474,7 +474,7 @@ def test_close_ends_the_thread(taken: int) -> None:
 
 
 def test_ahead_gives_what_the_iterator_gives(rows_from: RowsFrom) -> None:
-    ahead = Ahead(batches(rows_from(None), 2))
+    ahead = Prefetcher(batches(rows_from(None), 2))
     for one, other in zip(take(ahead, 20), take(batches(rows_from(None), 2), 20), strict=True):
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.targets, other.targets)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat.data.dataloader import IGNORED, Ahead, Batch
+from nanochat.data.dataloader import IGNORED, Prefetcher, Batch
 from nanochat.gpt import GPT
 from nanochat.system import log
 from nanochat.system.errors import Failure, UserError
@@ -180,16 +180,16 @@ def test_memory_that_runs_out_in_the_update_ends_the_run_before_it_is_applied_tw
 def test_a_stream_that_fails_in_the_middle_loses_nothing_that_was_learned(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, drawn = Ahead.__next__, []
+    real, drawn = Prefetcher.__next__, []
 
-    def damaged(self: Ahead) -> Batch:
+    def damaged(self: Prefetcher) -> Batch:
         drawn.append(1)
         if len(drawn) == 4:
             raise UserError("shard_00001.parquet is damaged: remove it or fetch it again")
         return real(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ahead, "__next__", damaged)
+        patch.setattr(Prefetcher, "__next__", damaged)
         with pytest.raises(UserError, match="shard_00001"):
             run_stage("base_train", num_iterations=6, **ONE_BATCH)
     assert checkpoints.find("base", "d1").step == 3

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.data.dataloader import Ahead, Batch
+from nanochat.data.dataloader import Prefetcher, Batch
 from nanochat.training.loop import LoopConfig, TrainState, train
 
 
@@ -45,7 +45,7 @@ def test_a_signal_ends_the_wait_and_the_step_before_is_saved(number: int) -> Non
         time.sleep(0.1)  # until it waits; a signal before that is seen at the step boundary
         os.kill(os.getpid(), number)
 
-    stream = Ahead(items())
+    stream = Prefetcher(items())
     threading.Thread(target=send, daemon=True).start()
     config, state = LoopConfig("base", 1, lambda progress: 1.0), TrainState(9, step=7)
     unused: Any = None
