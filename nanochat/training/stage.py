@@ -17,7 +17,7 @@ import torch
 
 from nanochat import fused
 from nanochat.data import dataset, mixture
-from nanochat.data.dataloader import Prefetcher, Position, Row, batches
+from nanochat.data.dataloader import Position, Prefetcher, Row, batches
 from nanochat.gpt import GPT, Block
 from nanochat.stages import TRAINED
 from nanochat.system import storage

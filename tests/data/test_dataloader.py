@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from nanochat.conversation import Conversation, render
 from nanochat.data.dataloader import (
     IGNORED,
-    Prefetcher,
     Batch,
     Document,
     Position,
+    Prefetcher,
     Row,
     batches,
     conversation_reader,

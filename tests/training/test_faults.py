@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat.data.dataloader import IGNORED, Prefetcher, Batch
+from nanochat.data.dataloader import IGNORED, Batch, Prefetcher
 from nanochat.gpt import GPT
 from nanochat.system import log
 from nanochat.system.errors import Failure, UserError

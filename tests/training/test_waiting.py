@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.data.dataloader import Prefetcher, Batch
+from nanochat.data.dataloader import Batch, Prefetcher
 from nanochat.training.loop import LoopConfig, TrainState, train
 
 
