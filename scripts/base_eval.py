@@ -88,7 +88,7 @@ def main(config: Config) -> None:
     from nanochat.system import log
     from nanochat.training import checkpoint_manager as checkpoints
 
-    log.keep_in(config.log_file)
+    log.log_to(config.log_file)
     found = checkpoints.find(config.source, config.model_tag, config.step)
     from nanochat.evals import bpb  # torch: after what a user can get wrong
     from nanochat.system.device import open_device

@@ -25,7 +25,7 @@ def main(config: Config) -> None:
     from nanochat.system import log
     from nanochat.training import opening, stage
 
-    log.keep_in(config.log_file)
+    log.log_to(config.log_file)
     opened = opening.open_resumed("base", config) if config.resume else open_new(config)
     model, tokenizer = opened.model, opened.tokenizer
     stage.print_plan(opened)

@@ -34,7 +34,7 @@ def main(config: Config) -> None:
     from nanochat.data import dataset, shards, task_data
     from nanochat.system import log
 
-    log.keep_in(config.log_file)
+    log.log_to(config.log_file)
     line = log.StepLine(100)
     for done, total, what in dataset.prepare(config.data, config.num_shards):
         line.show(100 * done // total, f"text | {done}/{total} | {what}")

@@ -28,7 +28,7 @@ def main(config: Config) -> None:
     from nanochat import report
     from nanochat.system import log
 
-    log.keep_in(config.log_file)
+    log.log_to(config.log_file)
     tag = config.model_tag or report.newest_tag()
     path = report.write(tag, config.copy)
     log.say(f"the report is in {config.copy or path}")

@@ -52,7 +52,7 @@ def main(config: Config) -> None:
     from nanochat.data import dataset, shards
     from nanochat.system import log, storage
 
-    log.keep_in(config.log_file)
+    log.log_to(config.log_file)
     source = dataset.open_source(config.data, config.data_shards)
     default = dataset.default_vocab_size(config.data)
     wanted = default if config.vocab_size is None else config.vocab_size

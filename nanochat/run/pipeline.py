@@ -30,7 +30,7 @@ from nanochat.run.recipe import (
 from nanochat.stages import STAGES, TRAINED, Stage
 from nanochat.system import cli, log, storage
 from nanochat.system.errors import UserError
-from nanochat.system.log import counted, duration, keep_in, say
+from nanochat.system.log import counted, duration, log_to, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.batch_sizes import TOO_LARGE
 
@@ -79,7 +79,7 @@ class TagConfig:
 
 def plan(config: PlanConfig) -> None:
     """Resolve, print, and (without --dry_run) write pipeline/<tag>.json."""
-    keep_in(config.log_file)
+    log_to(config.log_file)
     log.check_wandb(config.wandb_run)  # not after the text and the tokenizer
     resolved = resolve(config)
     tag, notes = choose_tag(resolved)
@@ -104,7 +104,7 @@ def plan(config: PlanConfig) -> None:
 
 def stage(config: StageRunConfig) -> None:
     """Run one stage of the plan in this process's place; skip it where it is finished."""
-    keep_in(config.log_file)
+    log_to(config.log_file)
     names = [s.name for s in STAGES]
     if config.name not in names:
         raise UserError(f"no stage {config.name!r}: it is one of {', '.join(names)}")
@@ -255,7 +255,7 @@ def status(config: PlanConfig) -> None:
 
     Raises UserError for a variable that says otherwise than the plan.
     """
-    keep_in(config.log_file)
+    log_to(config.log_file)
     tag = config.model_tag or records.newest_tag()
     _refuse_what_differs(config, tag)
     say("Status:")
@@ -306,7 +306,7 @@ def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
 
 def killed(config: KilledConfig) -> None:
     """After a SIGKILL: where it was memory that ran out, do half as much at once from now on."""
-    keep_in(config.log_file)
+    log_to(config.log_file)
     tag, whole = config.model_tag, records.read_plan(config.model_tag)
     this = next(s for s in STAGES if s.name == config.name)
     lines = [r for r in records.metrics_of(this.checkpoint or "", tag) if "memory_bytes" in r]
@@ -336,7 +336,7 @@ def newest_tag(config: TagConfig) -> None:
 
 def finish(config: TagConfig) -> None:
     """The last words of a run: honest about what to expect, and how to chat."""
-    keep_in(config.log_file)
+    log_to(config.log_file)
     tag = config.model_tag or records.newest_tag()
     smoke_test = records.is_smoke_test(tag)
     started = records.read_plan(tag)["time"]

@@ -56,7 +56,7 @@ _lock = threading.RLock()  # reentrant: a signal's handler may have something to
 _open_line: StepLine | None = None  # the terminal's last line, where it has no newline yet
 
 
-def keep_in(path: Path | None) -> None:
+def log_to(path: Path | None) -> None:
     """From now on append what is said to this file, too."""
     global _log_file
     if path is not None:

@@ -23,7 +23,7 @@ from nanochat.stages import TRAINED
 from nanochat.system import storage
 from nanochat.system.device import Device
 from nanochat.system.errors import Failure, Interrupted
-from nanochat.system.log import Metrics, duration, keep_in, say
+from nanochat.system.log import Metrics, duration, log_to, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.batch_sizes import TOO_LARGE, batch_in_words
 from nanochat.training.faults import Diverged, is_out_of_memory
@@ -138,7 +138,7 @@ def run_on_conversations(
 
     rows_of(conversations, tokenizer, max_seq_len, position=None) makes rows of them.
     """
-    keep_in(config.log_file)
+    log_to(config.log_file)
     opened = open_next(name, config)
     print_plan(opened)
     if config.dry_run:

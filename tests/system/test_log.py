@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def log_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log file, kept until the test's end."""
     monkeypatch.setattr(log, "_log_file", None)
-    log.keep_in(tmp_path / "a.log")
+    log.log_to(tmp_path / "a.log")
     return tmp_path / "a.log"
 
 
