@@ -36,10 +36,10 @@ def main(config: Config) -> None:
         return
     lanes = dataloader.lanes_for(shards.count_documents(source.shards_there()))
 
-    arrived = source.arrivals()
+    wait_for = source.fetch_missing()
 
     def rows(position):
-        read = dataloader.text_reader(source.train_shards, tokenizer, arrived)
+        read = dataloader.text_reader(source.train_shards, tokenizer, wait_for)
         least = opened.batch.total_batch_size
         return dataloader.packed_rows(read, model.config.max_seq_len, lanes, position, least)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nanochat.conversation import Conversation, render
-from nanochat.data.shards import Arrived, Cursor, read_texts
+from nanochat.data.shards import Cursor, WaitFor, read_texts
 from nanochat.system.errors import Failure, UserError
 from nanochat.tokenizer import Tokenizer
 
@@ -63,11 +63,11 @@ class Batch(NamedTuple):
 Reader = Callable[[Cursor | None], Iterator[Document]]
 
 
-def text_reader(shards: tuple, tokenizer: Tokenizer, arrived: Arrived | None = None) -> Reader:
+def text_reader(shards: tuple, tokenizer: Tokenizer, wait_for: WaitFor | None = None) -> Reader:
     """Documents of text shards, each begun by <|bos|>, epoch after epoch."""
 
     def read(start: Cursor | None) -> Iterator[Document]:
-        texts = read_texts(shards, start, arrived)
+        texts = read_texts(shards, start, wait_for)
         if start is not None:  # a lane that is resumed wants one document, at once
             cursor, text = next(texts)
             yield Document(cursor, [tokenizer.bos, *tokenizer.encode(text)])

@@ -15,7 +15,7 @@ from pathlib import Path
 from nanochat.conversation import Conversation
 from nanochat.data import fineweb, imported, jsonl, tinyworld
 from nanochat.data.shards import (
-    Arrived,
+    WaitFor,
     open_shard,
     read_epoch,
     shard_path,
@@ -48,10 +48,10 @@ class Source:
         """The training shards that are on disk; fineweb's others come while training goes on."""
         return tuple(path for path in self.train_shards if path.exists())
 
-    def arrivals(self) -> Arrived | None:
+    def fetch_missing(self) -> WaitFor | None:
         """Begin to fetch what is missing: a function that waits for a shard."""
         missing = self.name == "fineweb" and len(self.shards_there()) < len(self.train_shards)
-        return fineweb.Arrivals(self.train_shards) if missing else None
+        return fineweb.BackgroundFetch(self.train_shards) if missing else None
 
 
 def decide(data: str, num_shards: int) -> tuple[str, str]:

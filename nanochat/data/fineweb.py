@@ -100,7 +100,7 @@ def _fetch(file: hub.RemoteFile, path: Path) -> Iterator[str]:
         raise failed[0]
 
 
-class Arrivals:
+class BackgroundFetch:
     """Fetches the missing ones of these shards, in order, while training reads those before them.
 
     Calling it with a shard's path waits for that shard; False: it did not come in a long time and

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROW_GROUP = 1024
 
 Cursor = list[int]  # [epoch, shard, row] of a text, [epoch, index] of a conversation
-Arrived = Callable[[Path], bool]
+WaitFor = Callable[[Path], bool]
 
 
 def shard_path(folder: Path, i: int) -> Path:
@@ -94,11 +94,11 @@ def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.Chunked
 
 
 def read_texts(
-    shards: tuple[Path, ...], start: Cursor | None = None, arrived: Arrived | None = None
+    shards: tuple[Path, ...], start: Cursor | None = None, wait_for: WaitFor | None = None
 ) -> Iterator[tuple]:
     """(cursor, text) of every document from `start` on, in order, epoch after epoch, for ever.
 
-    arrived: waits for a shard that is still on its way; False: it can't be had, pass over it.
+    wait_for: waits for a shard that is still on its way; False: it can't be had, pass over it.
     Raises UserError for a shard that is damaged, and where not one of them is there.
     """
     assert shards, "nothing to read would be read for ever"
@@ -106,7 +106,7 @@ def read_texts(
     while True:
         missing = 0
         for number in range(first_shard, len(shards)):
-            if arrived is not None and not arrived(shards[number]):
+            if wait_for is not None and not wait_for(shards[number]):
                 missing += 1
                 if missing == len(shards):
                     raise UserError(f"{shards[0]} is not there, nor is any shard after it")

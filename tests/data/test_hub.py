@@ -185,7 +185,7 @@ def test_fineweb_fetches_the_validation_shard_first(web: FakeHub, base_dir: Path
     assert got == ["shard_01822.parquet", "shard_00000.parquet", "shard_00001.parquet"]
     source = dataset.open_source("fineweb", 2)
     assert source.val_shard.name == "shard_01822.parquet"
-    assert source.arrivals() is None
+    assert source.fetch_missing() is None
 
 
 @pytest.mark.parametrize("harm", ["truncated", "flipped"])
@@ -212,7 +212,7 @@ def test_the_rest_comes_while_training_reads(web: FakeHub, base_dir: Path) -> No
     list(dataset.prepare("fineweb", 1))
     web.faults["shard_00001.parquet"] = [("slow", 0.3)]
     source = dataset.open_source("fineweb", 3)
-    texts = read_texts(source.train_shards, None, source.arrivals())
+    texts = read_texts(source.train_shards, None, source.fetch_missing())
     read = [next(texts) for _ in range(151)]
     assert [cursor for cursor, _ in read[49:52]] == [[0, 0, 49], [0, 1, 0], [0, 1, 1]]
     assert read[100][1] == "Page 2 number 0."
@@ -241,7 +241,7 @@ def test_a_shard_that_never_comes_is_passed_over(
 
     monkeypatch.setattr(hub, "fetch", fails)
     source = dataset.open_source("fineweb", 3)
-    texts = read_texts(source.train_shards, None, source.arrivals())
+    texts = read_texts(source.train_shards, None, source.fetch_missing())
     assert [next(texts) for _ in range(51)][50][0] == [0, 2, 0], "the one after it has come"
     said = capsys.readouterr().out
     assert "shard_00001.parquet did not come" in said
