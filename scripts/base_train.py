@@ -34,7 +34,7 @@ def main(config: Config) -> None:
     source = dataset.open_source(opened.data, planned.data_shards)
     if config.dry_run:
         return
-    lanes = dataloader.lanes_for(shards.count_documents(source.shards_there()))
+    lanes = dataloader.lanes_for(shards.count_documents(source.shards_on_disk()))
 
     wait_for = source.fetch_missing()
 

@@ -60,7 +60,7 @@ def main(config: Config) -> None:
     seen = {"documents": 0, "characters": 0}
 
     def texts() -> Iterator[str]:
-        for text in shards.read_epoch(source.shards_there()):
+        for text in shards.read_epoch(source.shards_on_disk()):
             if seen["characters"] >= config.max_chars:
                 return
             seen["documents"] += 1

@@ -42,26 +42,26 @@ class Source:
 
     def text_bytes(self) -> int:
         """Bytes of the training shards on disk (compressed)."""
-        return sum(path.stat().st_size for path in self.shards_there())
+        return sum(path.stat().st_size for path in self.shards_on_disk())
 
-    def shards_there(self) -> tuple[Path, ...]:
+    def shards_on_disk(self) -> tuple[Path, ...]:
         """The training shards that are on disk; fineweb's others come while training goes on."""
         return tuple(path for path in self.train_shards if path.exists())
 
     def fetch_missing(self) -> WaitFor | None:
         """Begin to fetch what is missing: a function that waits for a shard."""
-        missing = self.name == "fineweb" and len(self.shards_there()) < len(self.train_shards)
+        missing = self.name == "fineweb" and len(self.shards_on_disk()) < len(self.train_shards)
         return fineweb.BackgroundFetch(self.train_shards) if missing else None
 
 
-def decide(data: str, num_shards: int) -> tuple[str, str]:
+def resolve_auto(data: str, num_shards: int) -> tuple[str, str]:
     """(source, a line about it): what `auto` means here and now, within 10 seconds.
 
     fineweb where its shards are there or the hub answers, else tinyworld.
     """
     if data != "auto":
         return data, ""
-    if fineweb.is_there(num_shards):
+    if fineweb.is_downloaded(num_shards):
         return "fineweb", "auto: the web text is on this disk, so fineweb it is"
     from nanochat.data import hub
 
@@ -204,13 +204,13 @@ def _open_ours(data: str, folder: Path, flags: str, num_shards: int | None) -> S
 
 
 def _open_fineweb(num_shards: int | None) -> Source:
-    if not fineweb.is_there(1):
+    if not fineweb.is_downloaded(1):
         raise UserError(
             f"no text in {fineweb.folder()} yet: run python -m scripts.data --data=fineweb -n 4"
         )
     shards = fineweb.train_shards(num_shards or fineweb.LAST_SHARD)
     source = Source("fineweb", shards, fineweb.val_shard())
-    return source if num_shards else Source("fineweb", source.shards_there(), source.val_shard)
+    return source if num_shards else Source("fineweb", source.shards_on_disk(), source.val_shard)
 
 
 def read_conversations(path: Path, tell: Tell = lambda line: None) -> list[Conversation]:

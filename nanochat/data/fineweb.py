@@ -39,7 +39,7 @@ def train_shards(num_shards: int) -> tuple[Path, ...]:
     return tuple(shard_path(folder(), i) for i in range(min(num_shards, LAST_SHARD)))
 
 
-def is_there(num_shards: int) -> bool:
+def is_downloaded(num_shards: int) -> bool:
     """Whether so many shards can be read without the net."""
     return all(path.exists() for path in (val_shard(), *train_shards(num_shards)))
 

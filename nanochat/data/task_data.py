@@ -87,7 +87,7 @@ def words(source: Source) -> list[str]:
     for path in sorted(Path(source.name).glob("words/*.txt.gz")):
         return read_bytes(path).decode("utf-8", errors="replace").split()
     found: dict[str, None] = {}  # in the order of the text
-    shards = source.shards_there()
+    shards = source.shards_on_disk()
     texts = read_epoch(shards) if shards else iter(())
     for text, _ in zip(texts, range(WORDS_OF_DOCUMENTS), strict=False):
         found.update(dict.fromkeys(WORD.findall(text)))

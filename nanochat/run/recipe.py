@@ -86,7 +86,7 @@ class PlanConfig:
 
 def resolve(config: PlanConfig) -> PlanConfig:
     """Fill in what neither the driver nor the user said."""
-    data, note = dataset.decide(config.data or "tinyworld", config.data_shards or 4)
+    data, note = dataset.resolve_auto(config.data or "tinyworld", config.data_shards or 4)
     if note:
         say(note)
     timed = config.time_budget_s is not None

@@ -252,7 +252,7 @@ def test_a_shard_that_never_comes_is_passed_over(
 
 
 def test_auto_takes_the_hub_where_it_answers(web: FakeHub, base_dir: Path) -> None:
-    assert dataset.decide("auto", 1) == ("fineweb", "auto: the hub answers, so fineweb it is")
+    assert dataset.resolve_auto("auto", 1) == ("fineweb", "auto: the hub answers, so fineweb it is")
 
 
 def test_auto_asks_nobody_where_the_shards_are_there(
@@ -260,13 +260,15 @@ def test_auto_asks_nobody_where_the_shards_are_there(
 ) -> None:
     list(dataset.prepare("fineweb", 1))
     monkeypatch.setattr(hub, "endpoint", lambda: "http://127.0.0.1:9")
-    assert dataset.decide("auto", 1)[0] == "fineweb"
-    assert dataset.decide("auto", 2)[0] == "fineweb"  # the list is kept, so shards can be named
+    assert dataset.resolve_auto("auto", 1)[0] == "fineweb"
+    assert (
+        dataset.resolve_auto("auto", 2)[0] == "fineweb"
+    )  # the list is kept, so shards can be named
 
 
 def test_auto_says_why_it_takes_tinyworld(web: FakeHub, base_dir: Path) -> None:
     web.list_faults.append(401)
-    name, line = dataset.decide("auto", 1)
+    name, line = dataset.resolve_auto("auto", 1)
     assert name == "tinyworld"
     assert "HF_TOKEN" in line
     assert "\n" not in line
