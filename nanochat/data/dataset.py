@@ -128,7 +128,7 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
     elif data == "fineweb":
         yield from fineweb.prepare(num_shards)
     elif _folder(data).is_dir() and not _is_laid_out(_folder(data)):
-        for number, text in enumerate(imported.bring_in(Path(data))):
+        for number, text in enumerate(imported.import_folder(Path(data))):
             yield min(number, 99), 100, text
     else:
         source = open_source(data, num_shards)
@@ -184,7 +184,7 @@ def open_source(data: str, num_shards: int | None = None) -> Source:
     if not folder.is_dir():
         raise UserError(f"--data={data} is no folder; give tinyworld, fineweb or a folder")
     if not _is_laid_out(folder):
-        return _open_ours(data, imported.place(folder), f"--data={data}", num_shards)
+        return _open_ours(data, imported.shard_folder(folder), f"--data={data}", num_shards)
     shards = shards_in(folder / "pretrain")
     if len(shards) < 2:
         raise UserError(

@@ -26,7 +26,7 @@ from nanochat.system.log import counted, say
 KINDS = (".txt", ".md", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")
 SHARD_CHARACTERS = 100_000_000
 # A book in one file would be a single document; it is cut at blank lines into pieces of this size.
-LONGEST_DOCUMENT = 20_000  # characters
+MAX_DOCUMENT_CHARS = 20_000  # characters
 HELD_OUT_EVERY = 50  # every 50th document, by hash, is for validation
 SMALL_BYTES = 2_000_000
 SHOWN_EVERY = 200  # items; a small part of a second
@@ -89,20 +89,20 @@ def scan(folder: Path) -> Found:
     return Found(tuple(files), others, int(size), digest.hexdigest())
 
 
-def place(folder: Path) -> Path:
+def shard_folder(folder: Path) -> Path:
     """Where the import of a folder is kept."""
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name)[:40] or "text"
     mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
     return storage.base_dir() / "base_data" / "imported" / f"{name}-{mark}"
 
 
-def bring_in(folder: Path) -> Iterator[str]:
+def import_folder(folder: Path) -> Iterator[str]:
     """Read everything and write the import, whole or not at all; yields what it is at.
 
     Does nothing where the folder is as it was at its last import. Raises UserError that names the
     file (and the line) that can't be read, or where there is too little to hold any of it out.
     """
-    found, target = scan(folder), place(folder)
+    found, target = scan(folder), shard_folder(folder)
     if (target / NOTES).exists():
         if storage.read_json(target / NOTES).get("fingerprint") == found.fingerprint:
             return
@@ -195,8 +195,8 @@ def pieces(text: str) -> Iterator[str]:
     [15002, 15000]
     """
     start = 0
-    while len(text) - start > LONGEST_DOCUMENT:
-        end = start + LONGEST_DOCUMENT
+    while len(text) - start > MAX_DOCUMENT_CHARS:
+        end = start + MAX_DOCUMENT_CHARS
         for mark in ("\n\n", "\n", " "):
             found = text.rfind(mark, start + 1, end)
             if found > 0:

@@ -94,7 +94,7 @@ def test_a_book_in_one_file_becomes_many_documents(tmp_path: Path, base_dir: Pat
     source = taken(tmp_path / "book")
     documents = list(read_epoch(source.train_shards))
     held_out = list(read_epoch((source.val_shard,)))
-    assert max(map(len, documents)) <= imported.LONGEST_DOCUMENT
+    assert max(map(len, documents)) <= imported.MAX_DOCUMENT_CHARS
     assert 0.3 < len(held_out) / (len(documents) + len(held_out)) * 50 < 3
     assert sum(map(len, documents)) + sum(map(len, held_out)) == len("\n\n".join(paragraphs))
 
@@ -128,7 +128,9 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_lost(
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert texts_of(dataset.open_source(str(notes))) == before
-    assert [p.name for p in imported.place(notes).parent.iterdir()] == [imported.place(notes).name]
+    assert [p.name for p in imported.shard_folder(notes).parent.iterdir()] == [
+        imported.shard_folder(notes).name
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
@@ -197,7 +199,7 @@ def test_one_short_document_is_too_few(tmp_path: Path, base_dir: Path) -> None:
     (tmp_path / "one" / "a.txt").write_text("Only this.")
     with pytest.raises(UserError, match="has 1 document, and at least 2 are needed"):
         taken(tmp_path / "one")
-    assert not imported.place(tmp_path / "one").exists()
+    assert not imported.shard_folder(tmp_path / "one").exists()
 
 
 def test_a_small_folder_is_told_what_to_expect(notes: Path) -> None:
