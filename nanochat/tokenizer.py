@@ -30,7 +30,7 @@ SPECIAL_TOKENS = (
     "<|output_start|>",
     "<|output_end|>",
 )
-SMALLEST_VOCAB = 256 + len(SPECIAL_TOKENS)
+MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 
 # GPT-4's pattern, but numbers come in groups of at most two digits: a small vocabulary has better
 # uses for its entries than a thousand numbers.
@@ -40,18 +40,18 @@ PATTERN = (
 )
 
 # On a million blanks in a row tiktoken gives up, with a panic that is not an Exception.
-MOST_BLANKS = 500_000  # half of what it bears
+MAX_BLANKS = 500_000  # half of what it bears
 BLANKS = re.compile(r"[^\S\r\n]+")
 
 Merge = tuple[int, int]
 Progress = Callable[[str, int, int], None]
 
 
-def within_bounds(text: str) -> list[str]:
+def cut_long_blanks(text: str) -> list[str]:
     """The text, cut inside of every run of blanks that is longer than tiktoken can bear."""
     cuts = [0]
     for run in BLANKS.finditer(text):
-        cuts += range(run.start() + MOST_BLANKS, run.end(), MOST_BLANKS)
+        cuts += range(run.start() + MAX_BLANKS, run.end(), MAX_BLANKS)
     return [text[start:end] for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
@@ -92,14 +92,14 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text; a special token's name in it is just characters."""
-        if len(text) <= MOST_BLANKS:  # nearly always; the search would cost more than it gives
+        if len(text) <= MAX_BLANKS:  # nearly always; the search would cost more than it gives
             return self._tiktoken.encode_ordinary(text)
-        parts = map(self._tiktoken.encode_ordinary, within_bounds(text))
+        parts = map(self._tiktoken.encode_ordinary, cut_long_blanks(text))
         return [token for part in parts for token in part]
 
     def encode_batch(self, texts: list[str], num_threads: int = 1) -> list[list[int]]:
         """Ids of many texts."""
-        if any(len(text) > MOST_BLANKS for text in texts):
+        if any(len(text) > MAX_BLANKS for text in texts):
             return [self.encode(text) for text in texts]
         return self._tiktoken.encode_ordinary_batch(texts, num_threads=num_threads)
 
@@ -223,9 +223,9 @@ def train(
     `progress(phase, done, total)` is called now and then. Raises UserError for a vocabulary that
     can't hold the bytes and the special tokens.
     """
-    if vocab_size < SMALLEST_VOCAB:
+    if vocab_size < MIN_VOCAB_SIZE:
         raise UserError(
-            f"vocab_size={vocab_size} is too small: {SMALLEST_VOCAB} is the least "
+            f"vocab_size={vocab_size} is too small: {MIN_VOCAB_SIZE} is the least "
             f"(256 bytes and {len(SPECIAL_TOKENS)} special tokens)"
         )
     trainer = trainer or available_trainer()

@@ -24,7 +24,7 @@ def main(config: Config) -> None:
     def rows_of(talks, tokenizer, length, position=None):
         read = dataloader.conversation_reader(talks, tokenizer)
         lanes = dataloader.lanes_for(len(talks))
-        return dataloader.packed_rows(read, length, lanes, position, least_tokens=None)
+        return dataloader.packed_rows(read, length, lanes, position, min_tokens=None)
 
     stage.run_on_conversations("mid", config, rows_of)
 

@@ -55,8 +55,8 @@ def test_a_run_of_blanks_of_any_length(tokenizer: Tokenizer, blank: str) -> None
 
 @pytest.mark.parametrize("text", ["a b", "  \n  ", " " * 9, "\t" * 10 + "x" + "\u2003" * 11 + "\n"])
 def test_only_longer_runs_are_cut(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tok, "MOST_BLANKS", 4)
-    parts = tok.within_bounds(text)
+    monkeypatch.setattr(tok, "MAX_BLANKS", 4)
+    parts = tok.cut_long_blanks(text)
     assert "".join(parts) == text
     assert all(0 < len(run) <= 4 for part in parts for run in re.findall(r"[^\S\r\n]+", part))
     assert len(parts) == 1 + sum((len(r) - 1) // 4 for r in re.findall(r"[^\S\r\n]+", text))

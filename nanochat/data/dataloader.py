@@ -27,10 +27,10 @@ from nanochat.tokenizer import Tokenizer
 IGNORED = -1  # target of a position that teaches nothing
 # Documents read side by side, a row from each in turn. A long document would otherwise fill whole
 # batches, and consecutive steps would learn from one page of one book.
-MOST_LANES = 64
+MAX_LANES = 64
 BATCHES_AHEAD = 4
-CHOICE = 16  # conversations to choose from when a row is filled
-DOCUMENTS_A_CALL = 64  # tokenised together; larger calls make the first batch late
+CANDIDATES = 16  # conversations to choose from when a row is filled
+DOCUMENTS_PER_CALL = 64  # tokenised together; larger calls make the first batch late
 
 Position = dict[str, Any]
 
@@ -72,7 +72,7 @@ def text_reader(shards: tuple, tokenizer: Tokenizer, wait_for: WaitFor | None = 
             cursor, text = next(texts)
             yield Document(cursor, [tokenizer.bos, *tokenizer.encode(text)])
         while True:
-            some = [next(texts) for _ in range(DOCUMENTS_A_CALL)]
+            some = [next(texts) for _ in range(DOCUMENTS_PER_CALL)]
             for (cursor, _), ids in zip(
                 some, tokenizer.encode_batch([text for _, text in some]), strict=True
             ):
@@ -120,7 +120,7 @@ def lanes_for(num_documents: int) -> int:
     >>> lanes_for(3), lanes_for(160), lanes_for(10**6)
     (1, 10, 64)
     """
-    return max(1, min(MOST_LANES, num_documents // 16))
+    return max(1, min(MAX_LANES, num_documents // 16))
 
 
 def packed_rows(
@@ -128,12 +128,12 @@ def packed_rows(
     max_seq_len: int,
     lanes: int = 1,
     position: Position | None = None,
-    least_tokens: int | None = 0,
+    min_tokens: int | None = 0,
 ) -> Iterator[Row]:
     """Rows of max_seq_len + 1 ids from documents joined end to end; the last id of a row is the
     first of the next one in its lane, so every token is a target exactly once.
 
-    Raises UserError where a whole epoch does not fill one row, or has fewer than least_tokens;
+    Raises UserError where a whole epoch does not fill one row, or has fewer than min_tokens;
     None: the little that there is is repeated.
     """
     state = [_Lane() for _ in range(position["rows"]["lanes"] if position else lanes)]
@@ -148,7 +148,7 @@ def packed_rows(
     documents = read(next_cursor)
     if next_cursor is not None:
         next(documents)  # it was used already: `next` names the last document taken
-    least = 0 if least_tokens is None else max(max_seq_len + 1, least_tokens)
+    least = 0 if min_tokens is None else max(max_seq_len + 1, min_tokens)
     taken, tokens_taken, first_epoch = next_cursor, 0, position is None
     while True:
         lane = state[turn]
@@ -193,7 +193,7 @@ def whole_rows(read: Reader, max_seq_len: int, position: Position | None = None)
     if last_read is not None:
         next(documents)  # it was taken already
     while True:
-        while len(waiting) < CHOICE:
+        while len(waiting) < CANDIDATES:
             waiting.append(next(documents))
             last_read = waiting[-1].cursor
         ids, mask, space = [], [], max_seq_len + 1
@@ -213,7 +213,7 @@ def whole_rows(read: Reader, max_seq_len: int, position: Position | None = None)
 
 def batches(rows: Iterable[Row], batch_size: int) -> Iterator[Batch]:
     """Stack rows to batches; a row without any supervised token is passed over."""
-    iterator = _teaching(rows)
+    iterator = _supervised_rows(rows)
     while True:
         some = [row for _, row in zip(range(batch_size), iterator, strict=False)]
         if len(some) < batch_size:
@@ -224,7 +224,7 @@ def batches(rows: Iterable[Row], batch_size: int) -> Iterator[Batch]:
         yield Batch(ids[:, :-1].contiguous(), targets, int(mask.sum()), some[-1].position)
 
 
-def _teaching(rows: Iterable[Row]) -> Iterator[Row]:
+def _supervised_rows(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows with a supervised target. Raises UserError where a whole epoch has none."""
     since = None
     for row in rows:

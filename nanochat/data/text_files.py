@@ -24,7 +24,7 @@ MARKS = {
 }
 BEGINNINGS = bytes(range(0xC0, 0x100))  # of UTF-8's longer characters
 LOOKED_AT = 100_000  # bytes, to tell what a file is
-MOST_NULS = 0.001  # of the characters; with more of them it is not text
+MAX_NUL_SHARE = 0.001  # of the characters; with more of them it is not text
 
 Tell = Callable[[str], None]
 
@@ -66,7 +66,7 @@ def to_text(raw: bytes) -> tuple[str, str]:
     # A mark in the middle is where one file was joined to another.
     text = text.replace("\ufeff", "")
     nuls = text.count("\0")
-    if nuls > MOST_NULS * len(text):
+    if nuls > MAX_NUL_SHARE * len(text):
         raise NotText("it has NUL bytes as a program's files have")
     if nuls:
         text, note = text.replace("\0", ""), note or f"has NUL bytes: left out ({nuls})"

@@ -347,7 +347,7 @@ def test_a_corpus_smaller_than_a_row_is_refused(
         next(packed_rows(read, 64, lanes))
     assert "\n" not in str(error.value)
     assert "set a smaller MAX_SEQ_LEN" in str(error.value)
-    (row,) = take(packed_rows(read, 64, lanes, least_tokens=None), 1)
+    (row,) = take(packed_rows(read, 64, lanes, min_tokens=None), 1)
     assert len(row.ids) == 65, "or it is repeated"
     assert len(next(packed_rows(read, tokens - 1, lanes)).ids) == tokens, "just one row"
     with pytest.raises(UserError, match=f"has {tokens} tokens, and {tokens + 1} are needed"):
