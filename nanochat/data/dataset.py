@@ -101,7 +101,7 @@ def _is_laid_out(folder: Path) -> bool:
     return (folder / "pretrain").is_dir()
 
 
-def in_words(data: str, num_shards: int) -> str:
+def describe(data: str, num_shards: int) -> str:
     """A source for the plan. Raises UserError for a folder from which nothing can be read."""
     if data == "tinyworld":
         return f"tinyworld, {counted(num_shards, 'shard')}, made on this machine, no network"
@@ -110,7 +110,7 @@ def in_words(data: str, num_shards: int) -> str:
         shards = counted(num_shards, "shard")
         return f"fineweb, {shards} of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
     if not _is_laid_out(_folder(data)):
-        return f"{data}, {imported.scan(Path(data)).in_words()}"
+        return f"{data}, {imported.scan(Path(data)).describe()}"
     source = open_source(data, num_shards)
     return (
         f"{source.name}, {counted(len(source.train_shards), 'shard')} of text, "

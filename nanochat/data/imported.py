@@ -44,7 +44,7 @@ class Found:
     text_bytes: int
     fingerprint: str  # changes when a file does
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """For the plan."""
         others = f"; {self.others} others are of no kind that is read" if self.others else ""
         few = " (little: expect fluent nonsense in its style)" if self.is_small() else ""

@@ -177,7 +177,7 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
     model = _model(config)
     iterations = (config.base_iterations, config.mid_iterations, config.sft_iterations)
     lines = [
-        ("data", dataset.in_words(config.data or "", config.data_shards or 0)),
+        ("data", dataset.describe(config.data or "", config.data_shards or 0)),
         ("model_tag", str(config.model_tag)),
         ("depth", str(model.depth)),
         ("vocab_size", f"{model.vocab_size:,}"),

@@ -191,7 +191,7 @@ def test_a_folder_with_nothing_readable(tmp_path: Path, base_dir: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     with pytest.raises(UserError, match=r"nothing that can be read \(1 other files\): put .txt"):
-        dataset.in_words(str(tmp_path / "photos"), 4)
+        dataset.describe(str(tmp_path / "photos"), 4)
 
 
 def test_one_short_document_is_too_few(tmp_path: Path, base_dir: Path) -> None:
@@ -203,12 +203,12 @@ def test_one_short_document_is_too_few(tmp_path: Path, base_dir: Path) -> None:
 
 
 def test_a_small_folder_is_told_what_to_expect(notes: Path) -> None:
-    assert "little: expect" in dataset.in_words(str(notes), 4)
-    assert "1 others are of no kind that is read" in dataset.in_words(str(notes), 4)
+    assert "little: expect" in dataset.describe(str(notes), 4)
+    assert "1 others are of no kind that is read" in dataset.describe(str(notes), 4)
     assert dataset.default_vocab_size(str(notes)) == 8_192
     with open(notes / "large.txt", "wb") as file:
         os.truncate(file.fileno(), 300_000_000)  # a hole: no disk is used
-    assert "little" not in dataset.in_words(str(notes), 4)
+    assert "little" not in dataset.describe(str(notes), 4)
     assert dataset.default_vocab_size(str(notes)) == 16_384
 
 
