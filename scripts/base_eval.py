@@ -134,7 +134,7 @@ def open_tasks(config: Config, trained_on: str) -> list[Task]:
         how = f"unpack {eval_bundle.URL} so that {bundle} is there, or give --data FOLDER"
         if config.parts() == ["core"]:
             raise UserError(f"there are no CORE tasks: {how}")
-        advice = "" if log.by_driver() else f"; {how}"  # a run does not wait for it
+        advice = "" if log.started_by_driver() else f"; {how}"  # a run does not wait for it
         log.say(f"CORE skipped: its tasks are not on this disk{advice}")
         return []
     tasks = load_tasks(folder)

@@ -59,7 +59,7 @@ def open_new(config: Config):
     from nanochat.gpt_config import GPTConfig
     from nanochat.system import storage
     from nanochat.system.device import open_device
-    from nanochat.system.memory import memory_gb_here
+    from nanochat.system.memory import machine_memory_gb
     from nanochat.tokenizer import Tokenizer
     from nanochat.training import checkpoint_manager as checkpoints
     from nanochat.training import opening
@@ -77,7 +77,7 @@ def open_new(config: Config):
         max_seq_len=length,
         total_batch_size=batch.total_batch_size,
         data=data,
-        memory_gb=config.memory_gb or memory_gb_here(),
+        memory_gb=config.memory_gb or machine_memory_gb(),
     )
     device = open_device(config.device_type, config.dtype, config.compile)
     model = GPT(shape)

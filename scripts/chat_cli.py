@@ -192,9 +192,9 @@ def answer(
     engine: Engine, prompt: list[int], sampling: Sampling, interruptible: bool = True
 ) -> str:
     """Stream the answer to standard output; returns it. interruptible: Ctrl-C ends only it."""
-    from nanochat.system.log import visible
+    from nanochat.system.log import printable
 
-    said, shown = "", visible if sys.stdout.isatty() else str
+    said, shown = "", printable if sys.stdout.isatty() else str
     try:
         for event in engine.stream(prompt, sampling):
             if event.kind == "text":

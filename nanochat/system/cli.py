@@ -84,7 +84,7 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         config = parse(config_class, prog)
-        if not log.by_driver() and (note := unheeded(config, prog, sys.argv[1:])):
+        if not log.started_by_driver() and (note := unheeded(config, prog, sys.argv[1:])):
             print(note, file=sys.stderr)
         main(config)
         sys.stdout.flush()

@@ -29,7 +29,7 @@ FILE_SECONDS = 5.0  # in a file: a line every 5 s or 1 % of the steps, whichever
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-class Appended:
+class GrowingFile:
     """A file that grows; what a full disk does not take waits, and is written with what follows."""
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Appended:
         self._file.close()
 
 
-_log_file: Appended | None = None
+_log_file: GrowingFile | None = None
 _lock = threading.RLock()  # reentrant: a signal's handler may have something to say
 _open_line: StepLine | None = None  # the terminal's last line, where it has no newline yet
 
@@ -61,12 +61,12 @@ def log_to(path: Path | None) -> None:
     global _log_file
     if path is not None:
         storage.ensure_folder(path.parent)
-        _log_file = Appended(path)
+        _log_file = GrowingFile(path)
 
 
 def say(line: str = "") -> None:
     """One line to standard output and to the log file, from any thread."""
-    line = visible(line)
+    line = printable(line)
     with _lock:
         close_line()
         _print(line + "\n")
@@ -74,25 +74,25 @@ def say(line: str = "") -> None:
             _log_file.write(line)
 
 
-def by_driver() -> bool:
+def started_by_driver() -> bool:
     """Whether a driver in dev/ started this command, not a person."""
     return DRIVEN in os.environ
 
 
 def say_once(line: str) -> None:
     """As `say`, but nothing where another stage of the same driver has said it."""
-    if by_driver() and _log_file is not None:
+    if started_by_driver() and _log_file is not None:
         with contextlib.suppress(OSError):
             said = _log_file.path.read_text(encoding="utf-8", errors="replace")
-            if visible(line) in said.split("\n"):
+            if printable(line) in said.split("\n"):
                 return
     say(line)
 
 
-def visible(text: str) -> str:
+def printable(text: str) -> str:
     """The text with a mark in the place of what a terminal would take for a command.
 
-    >>> visible("\\x1b[2J red\\n")
+    >>> printable("\\x1b[2J red\\n")
     '\ufffd[2J red\\n'
     """
     return CONTROL.sub("\ufffd", text)
@@ -156,7 +156,7 @@ class StepLine:
             with _lock:
                 if _open_line is not self:
                     close_line()
-                _print(f"\r{visible(text)[:width]}\x1b[K")
+                _print(f"\r{printable(text)[:width]}\x1b[K")
                 _open_line = self
         now = time.monotonic()
         rare_enough = now - self._written_at >= FILE_SECONDS and (
@@ -187,7 +187,7 @@ class Metrics:
         self.path = storage.base_dir() / "metrics" / f"{stage}_{tag}.jsonl"
         self._file = self._cut_back(step)
 
-    def _cut_back(self, step: int) -> Appended:
+    def _cut_back(self, step: int) -> GrowingFile:
         """The file, open, with the records of updates 1 to step; those of a run before it go."""
         kept = []
         if step > 0 and self.path.exists():
@@ -199,7 +199,7 @@ class Metrics:
                 if record["step"] <= step:
                     kept.append(line)
         storage.write_text(self.path, "".join(line + "\n" for line in kept))
-        return Appended(self.path)
+        return GrowingFile(self.path)
 
     def roll_back(self, step: int) -> None:
         """Forget what came after the step."""

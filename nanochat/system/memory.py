@@ -44,7 +44,7 @@ def card() -> Card | None:
     return Card(torch.cuda.get_device_properties(0).total_memory, dtype.itemsize)
 
 
-def memory_gb_here() -> int:
+def machine_memory_gb() -> int:
     """GB of this machine, or of the container that this process runs in."""
     if sys.platform == "linux":
         built_in = psutil.virtual_memory().total

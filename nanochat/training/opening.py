@@ -12,7 +12,7 @@ from nanochat.gpt_config import GPTConfig
 from nanochat.system.device import Device, open_device
 from nanochat.system.errors import UserError
 from nanochat.system.log import say
-from nanochat.system.memory import memory_gb_here
+from nanochat.system.memory import machine_memory_gb
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.batch_sizes import BatchSizes, batch_sizes, fits_card
@@ -74,7 +74,7 @@ def resolve_batch(config: StageConfig, model: GPTConfig, inherited: int | None) 
     """Batch sizes for this stage, with a line for each number that had to be raised."""
     on_card = config.device_type in (None, "cuda") and config.memory_gb is None
     batch = batch_sizes(
-        config.memory_gb or memory_gb_here(),
+        config.memory_gb or machine_memory_gb(),
         model.max_seq_len,
         config.device_batch_size,
         config.total_batch_size,

@@ -260,7 +260,7 @@ class FullDisk:
 
 
 def test_no_record_is_lost_when_the_disk_is_full_for_a_while(tmp_path: Path) -> None:
-    file = log.Appended(tmp_path / "metrics.jsonl")
+    file = log.GrowingFile(tmp_path / "metrics.jsonl")
     file._file = disk = FullDisk(room=12)
     for i in range(5):
         file.write(f"record {i}")
@@ -274,7 +274,7 @@ def test_a_full_disk_under_standard_output_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     full = io.TextIOWrapper(io.BufferedWriter(RawFullDisk()))
-    monkeypatch.setattr(log, "_log_file", log.Appended(tmp_path / "log.txt"))
+    monkeypatch.setattr(log, "_log_file", log.GrowingFile(tmp_path / "log.txt"))
     monkeypatch.setattr("sys.stdout", full)
     log.say("what is said")
     line = log.StepLine(1)
