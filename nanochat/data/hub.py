@@ -23,9 +23,9 @@ from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import say
 
 MANIFEST = "manifest.json"
-ANSWER_S = 10.0  # how long a server may take to begin its answer, or to go on with it
+TIMEOUT_S = 10.0  # how long a server may take to begin its answer, or to go on with it
 CHUNK_BYTES = 1 << 14  # what a cut connection loses at most
-PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before each new try that follows one without any progress
+RETRY_PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before each new try that follows one without any progress
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # status codes that may pass
 
 Progress = Callable[[int, int], None]  # bytes there, bytes in all
@@ -94,7 +94,7 @@ def _ask_for_list(repo: str) -> dict[str, Any]:
     """{"revision": commit, "files": {path: {"size", "sha256"}}} of the newest revision."""
     url = f"{endpoint()}/api/datasets/{repo}"
     try:
-        answer = requests.get(url, {"blobs": "true"}, headers=_headers(), timeout=ANSWER_S)
+        answer = requests.get(url, {"blobs": "true"}, headers=_headers(), timeout=TIMEOUT_S)
         answer.raise_for_status()
         found = answer.json()
         files = {
@@ -108,10 +108,10 @@ def _ask_for_list(repo: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):  # requests' own JSON error is a ValueError, too
         raise Unreachable(f"{endpoint()} is no Hugging Face hub (its answer is no list)") from None
     except requests.RequestException as error:
-        raise Unreachable(why(error)) from None
+        raise Unreachable(explain(error)) from None
 
 
-def why(error: requests.RequestException) -> str:
+def explain(error: requests.RequestException) -> str:
     """A failed request in a few words that tell no network from a refusal."""
     asked = urlsplit((error.request.url if error.request else None) or endpoint())
     host = f"{asked.scheme}://{asked.netloc}"  # the hub's, or where it sent us
@@ -122,7 +122,7 @@ def why(error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection was cut"
     if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):
-        return f"no network, or a very slow one: {host} gave no answer within {ANSWER_S:.0f} s"
+        return f"no network, or a very slow one: {host} gave no answer within {TIMEOUT_S:.0f} s"
     status = error.response.status_code if error.response is not None else None
     if status in (401, 403):
         return f"{host} refused ({status}): the token in HF_TOKEN is wrong, or a proxy is between"
@@ -135,7 +135,7 @@ def why(error: requests.RequestException) -> str:
     return f"no network: {host} can't be reached"
 
 
-def reach(repo: str, folder: Path, within_s: float = ANSWER_S) -> None:
+def reach(repo: str, folder: Path, within_s: float = TIMEOUT_S) -> None:
     """Make sure that the list of a repository is there. Raises Unreachable after within_s at most.
 
     A name look-up has no time limit of its own; so the question is asked in a thread.
@@ -176,7 +176,7 @@ def fetch(file: RemoteFile, path: Path, progress: Progress = lambda done, size: 
     """
     part = path.with_name(f".{path.name}.part")
     storage.ensure_folder(path.parent)
-    pauses, checksum_failed = list(PAUSES_S), False
+    pauses, checksum_failed = list(RETRY_PAUSES_S), False
     while True:
         had = part.stat().st_size if part.exists() else 0
         try:
@@ -199,15 +199,15 @@ def fetch(file: RemoteFile, path: Path, progress: Progress = lambda done, size: 
                 error, requests.exceptions.ProxyError | requests.exceptions.SSLError
             )
             if refused or (status is not None and status not in RETRIED):
-                raise Unreachable(f"{path.name}: {why(error)}") from None
-            reason = why(error)
+                raise Unreachable(f"{path.name}: {explain(error)}") from None
+            reason = explain(error)
         except _Short:
             reason = "the connection was cut"
         except OSError as error:
             raise UserError(storage.cannot_write(path, error)) from None
         came = (part.stat().st_size if part.exists() else 0) - had
         if came > 0:
-            pauses = list(PAUSES_S)
+            pauses = list(RETRY_PAUSES_S)
         elif not pauses:
             raise Unreachable(
                 f"{path.name}: {reason}; what came is kept, run the same again to go on with it"
@@ -227,7 +227,7 @@ def _continue(file: RemoteFile, part: Path, had: int, progress: Progress) -> Non
         headers |= _headers()  # requests drops it on a redirect to another host
     if had:
         headers["range"] = f"bytes={had}-"
-    with requests.get(file.url, headers=headers, stream=True, timeout=ANSWER_S) as answer:
+    with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
         if answer.status_code == 416:  # the part is longer than the file: of no use
             part.unlink()
             raise _Short

@@ -19,7 +19,7 @@ PATH = "eval_bundle.zip"
 @pytest.fixture
 def server(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with fake_hub() as found:
-        monkeypatch.setattr(hub, "PAUSES_S", (0.0,))
+        monkeypatch.setattr(hub, "RETRY_PAUSES_S", (0.0,))
         yield found
 
 

@@ -27,7 +27,7 @@ CONTENT = random.Random(1).randbytes(3_000_000)
 def server(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with fake_hub() as found:
         monkeypatch.setattr(hub, "endpoint", lambda: found.address)
-        monkeypatch.setattr(hub, "PAUSES_S", (0.0, 0.0))
+        monkeypatch.setattr(hub, "RETRY_PAUSES_S", (0.0, 0.0))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.setenv("HF_TOKEN_PATH", str(base_dir / "none"))
         yield found
@@ -66,7 +66,7 @@ def test_a_file_comes_whole_and_its_manifest_is_kept(server: FakeHub, tmp_path: 
 def test_what_passes_is_tried_again(
     faults: list, server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "ANSWER_S", 0.5)
+    monkeypatch.setattr(hub, "TIMEOUT_S", 0.5)
     assert fetched(server, tmp_path, *faults).read_bytes() == CONTENT
 
 
@@ -122,7 +122,7 @@ def test_gone_for_good_is_not_tried_again(server: FakeHub, tmp_path: Path) -> No
 def test_why_there_is_no_list(
     fault, words: str, server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "ANSWER_S", 0.5)
+    monkeypatch.setattr(hub, "TIMEOUT_S", 0.5)
     server.list_faults.append(fault)
     with pytest.raises(hub.Unreachable, match=words):
         hub.manifest_of(REPO, tmp_path)
@@ -321,6 +321,6 @@ def test_the_command_without_a_net(base_dir: Path) -> None:
 def test_the_server_that_failed_is_named(
     server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(hub, "RETRY_PAUSES_S", (0.0,))
     with pytest.raises(Failure, match=r"no network: http://127.0.0.1:9 can't be reached"):
         hub.fetch(hub.RemoteFile("http://127.0.0.1:9/a.zip"), tmp_path / "a.zip")
