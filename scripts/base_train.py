@@ -31,7 +31,7 @@ def main(config: Config) -> None:
     stage.print_plan(opened)
     planned = opened.config
     assert isinstance(planned, Config)
-    source = dataset.open_source(opened.data, planned.data_shards)
+    source = dataset.find_source(opened.data, planned.data_shards)
     if config.dry_run:
         return
     lanes = dataloader.lanes_for(shards.count_documents(source.shards_on_disk()))

@@ -80,7 +80,7 @@ def main(config: Config) -> None:
     wanted = tuple(config.tasks.split(",")) if config.tasks else default
     groups = {"tinyworld": chat.tinyworld_questions(config.max_problems)}
     if wanted != TASKS[:1]:
-        source, most = dataset.open_source(data), config.max_problems
+        source, most = dataset.find_source(data), config.max_problems
         for task in TASKS[1:]:
             groups[task] = chat.task_questions(task, source, most and OF_A_TASK * most)
     groups = {name: groups[name] for name in wanted if groups[name]}

@@ -43,7 +43,7 @@ def main(config: Config) -> None:
         fetch_tasks()
     elif config.data != "tinyworld":
         task_data.check_folder(Path(config.data))
-    source = dataset.open_source(config.data, config.num_shards)
+    source = dataset.find_source(config.data, config.num_shards)
     documents = shards.count_documents(source.train_shards)
     count = log.counted(len(source.train_shards), "shard")
     log.say(

@@ -53,7 +53,7 @@ def main(config: Config) -> None:
     from nanochat.system import log, storage
 
     log.log_to(config.log_file)
-    source = dataset.open_source(config.data, config.data_shards)
+    source = dataset.find_source(config.data, config.data_shards)
     default = dataset.default_vocab_size(config.data)
     wanted = default if config.vocab_size is None else config.vocab_size
     line = log.StepLine(wanted)

@@ -111,7 +111,7 @@ def describe(data: str, num_shards: int) -> str:
         return f"fineweb, {shards} of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
     if not _is_laid_out(_folder(data)):
         return f"{data}, {imported.scan(Path(data)).describe()}"
-    source = open_source(data, num_shards)
+    source = find_source(data, num_shards)
     return (
         f"{source.name}, {counted(len(source.train_shards), 'shard')} of text, "
         f"{counted(len(source.conversation_files), 'file')} of conversations"
@@ -131,7 +131,7 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
         for number, text in enumerate(imported.import_folder(Path(data))):
             yield min(number, 99), 100, text
     else:
-        source = open_source(data, num_shards)
+        source = find_source(data, num_shards)
         files = (source.val_shard, *source.train_shards, *source.conversation_files)
         for number, path in enumerate(files):
             if path in source.conversation_files:
@@ -165,7 +165,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def open_source(data: str, num_shards: int | None = None) -> Source:
+def find_source(data: str, num_shards: int | None = None) -> Source:
     """The source's shards. Raises UserError where there is nothing to read, with what to do.
 
     num_shards None: all that are on disk. fineweb's shards may still be missing otherwise.

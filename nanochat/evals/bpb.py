@@ -75,7 +75,7 @@ def bits_per_byte(
 
 def splits(data: str) -> dict[str, Iterator[str]]:
     """The texts of a source's training and validation split, each once."""
-    source = dataset.open_source(data)
+    source = dataset.find_source(data)
     return {
         "train": shards.read_epoch(source.train_shards),
         "val": shards.read_epoch((source.val_shard,)),

@@ -144,7 +144,7 @@ def run_on_conversations(
     if config.dry_run:
         return
     say("reading conversations ...")
-    source = dataset.open_source(opened.data)
+    source = dataset.find_source(opened.data)
     talks, held_out = mixture.conversations_of(source, name, opened.planned_tokens)
     shape = opened.tokenizer, opened.model.config.max_seq_len
     run(

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nanochat.data import tinyworld
-from nanochat.data.dataset import open_source, prepare, read_conversations
+from nanochat.data.dataset import find_source, prepare, read_conversations
 from nanochat.data.shards import (
     count_documents,
     open_shard,
@@ -172,7 +172,7 @@ def test_a_text_that_is_not_utf_8_or_has_nuls_is_read(tmp_path: Path, kind: pa.D
 
 def test_no_folder_and_names_of_no_source(tmp_path: Path) -> None:
     for name in (str(tmp_path / "none"), "tinywrld"):
-        assert refusal(open_source, name).startswith(f"--data={name} is no folder")
+        assert refusal(find_source, name).startswith(f"--data={name} is no folder")
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -180,7 +180,7 @@ def test_a_folder_without_enough_shards(tmp_path: Path, count: int) -> None:
     (tmp_path / "pretrain").mkdir()
     for i in range(count):
         write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", ["text"])
-    message = refusal(open_source, str(tmp_path))
+    message = refusal(find_source, str(tmp_path))
     assert message.startswith(f"{tmp_path / 'pretrain'} has {counted(count, 'shard')} (")
     assert "at least 2 are needed" in message
 
@@ -190,14 +190,14 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
         write_shard(tmp_path / "pretrain" / f"shard_{i:05d}.parquet", [f"text {i}"])
     (tmp_path / "conversations").mkdir()
     (tmp_path / "conversations" / "mine.jsonl").write_text(json.dumps(TALK))
-    source = open_source(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert [path.name for path in source.train_shards] == [f"shard_{i:05d}.parquet" for i in (0, 1)]
     assert source.val_shard.name == "shard_00002.parquet", "never among the training shards"
     assert [path.name for path in source.conversation_files] == ["mine.jsonl"]
-    assert open_source(str(tmp_path), 1).train_shards == source.train_shards[:1]
-    assert open_source(str(tmp_path), 99).train_shards == source.train_shards
+    assert find_source(str(tmp_path), 1).train_shards == source.train_shards[:1]
+    assert find_source(str(tmp_path), 99).train_shards == source.train_shards
     for number in (0, -1):
-        assert refusal(open_source, str(tmp_path), number).startswith(f"data_shards={number}")
+        assert refusal(find_source, str(tmp_path), number).startswith(f"data_shards={number}")
     assert [done for done, _, _ in prepare(str(tmp_path), 5)] == [1, 2, 3, 4]
 
 
@@ -215,12 +215,12 @@ def test_preparing_a_folder_names_what_is_damaged(tmp_path: Path, name: str) -> 
 
 def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
     """No plan and no state.json could hold it."""
-    for call in (open_source, prepare):
+    for call in (find_source, prepare):
         assert "is no UTF-8" in refusal(call, f"{tmp_path}/caf\udce9", 2)
 
 
 def test_the_shared_folder_is_a_source(shared_data: Path) -> None:
-    source = open_source(str(shared_data))
+    source = find_source(str(shared_data))
     assert len(source.train_shards) == 4
     assert source.val_shard.name == "shard_00004.parquet"
     assert len(source.conversation_files) == 4
@@ -245,7 +245,7 @@ def small_tinyworld(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[int
 
 
 def test_tinyworld_is_written_once(base_dir: Path, small_tinyworld: list[int]) -> None:
-    assert "run python -m scripts.data" in refusal(open_source, "tinyworld")
+    assert "run python -m scripts.data" in refusal(find_source, "tinyworld")
     assert [done for done, _, _ in prepare("tinyworld", 2)] == [1, 2, 3]
     assert sorted(small_tinyworld) == [-1, 0, 1]
     folder = base_dir / "base_data" / "tinyworld"
@@ -257,13 +257,13 @@ def test_tinyworld_is_written_once(base_dir: Path, small_tinyworld: list[int]) -
     assert sorted(small_tinyworld) == [-1, 0, 1, 2], "only what was missing is made"
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
 
-    source = open_source("tinyworld", 2)
+    source = find_source("tinyworld", 2)
     assert source.val_shard.name == "validation.parquet"
     assert list(read_epoch(source.train_shards))[::3] == [
         "Shard 0 tells of the number 0.",
         "Shard 1 tells of the number 0.",
     ]
-    assert len(open_source("tinyworld").train_shards) == 3
+    assert len(find_source("tinyworld").train_shards) == 3
 
 
 def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_fineweb_fetches_the_validation_shard_first(web: FakeHub, base_dir: Path
     assert [done for done, _, _ in dataset.prepare("fineweb", 2)][-1] == 3
     got = [where.rsplit("/", 1)[1] for where, _, _ in web.requests[1:]]
     assert got == ["shard_01822.parquet", "shard_00000.parquet", "shard_00001.parquet"]
-    source = dataset.open_source("fineweb", 2)
+    source = dataset.find_source("fineweb", 2)
     assert source.val_shard.name == "shard_01822.parquet"
     assert source.fetch_missing() is None
 
@@ -193,7 +193,7 @@ def test_a_damaged_shard_is_named_and_fetched_again(
     harm: str, web: FakeHub, base_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     list(dataset.prepare("fineweb", 1))
-    path = dataset.open_source("fineweb").train_shards[0]
+    path = dataset.find_source("fineweb").train_shards[0]
     raw = path.read_bytes()
     path.write_bytes(raw[:-9] if harm == "truncated" else raw[:50] + b"\xff" + raw[51:])
     list(dataset.prepare("fineweb", 1))
@@ -211,7 +211,7 @@ def test_the_rest_comes_while_training_reads(web: FakeHub, base_dir: Path) -> No
 
     list(dataset.prepare("fineweb", 1))
     web.faults["shard_00001.parquet"] = [("slow", 0.3)]
-    source = dataset.open_source("fineweb", 3)
+    source = dataset.find_source("fineweb", 3)
     texts = read_texts(source.train_shards, None, source.fetch_missing())
     read = [next(texts) for _ in range(151)]
     assert [cursor for cursor, _ in read[49:52]] == [[0, 0, 49], [0, 1, 0], [0, 1, 1]]
@@ -240,7 +240,7 @@ def test_a_shard_that_never_comes_is_passed_over(
         fetch(file, path)
 
     monkeypatch.setattr(hub, "fetch", fails)
-    source = dataset.open_source("fineweb", 3)
+    source = dataset.find_source("fineweb", 3)
     texts = read_texts(source.train_shards, None, source.fetch_missing())
     assert [next(texts) for _ in range(51)][50][0] == [0, 2, 0], "the one after it has come"
     said = capsys.readouterr().out
@@ -282,7 +282,7 @@ def test_auto_waits_no_longer_than_it_says(web: FakeHub, tmp_path: Path) -> None
 
 def test_a_stage_typed_by_hand_refuses_auto(base_dir: Path) -> None:
     with pytest.raises(UserError, match="say tinyworld, fineweb or a folder"):
-        dataset.open_source("auto")
+        dataset.find_source("auto")
 
 
 # ---- the command

@@ -37,7 +37,7 @@ def notes(tmp_path: Path, base_dir: Path) -> Path:
 
 def taken(folder: Path) -> dataset.Source:
     list(dataset.prepare(str(folder), 4))
-    return dataset.open_source(str(folder))
+    return dataset.find_source(str(folder))
 
 
 def texts_of(source: dataset.Source) -> list[str]:
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_lost(
         taken(notes)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert texts_of(dataset.open_source(str(notes))) == before
+    assert texts_of(dataset.find_source(str(notes))) == before
     assert [p.name for p in imported.shard_folder(notes).parent.iterdir()] == [
         imported.shard_folder(notes).name
     ]
@@ -214,4 +214,4 @@ def test_a_small_folder_is_told_what_to_expect(notes: Path) -> None:
 
 def test_it_must_be_read_in_before_it_is_trained_on(notes: Path) -> None:
     with pytest.raises(UserError, match=r"run python -m scripts.data --data=.*my notes"):
-        dataset.open_source(str(notes))
+        dataset.find_source(str(notes))

@@ -12,7 +12,7 @@ import pytest
 
 from nanochat.data import mixture, task_data, tinyworld
 from nanochat.data.dataloader import conversation_reader, packed_rows, whole_rows
-from nanochat.data.dataset import Source, open_source
+from nanochat.data.dataset import Source, find_source
 from nanochat.data.mixture import Part
 from nanochat.tokenizer import Tokenizer
 
@@ -187,7 +187,7 @@ def test_a_small_task_is_not_repeated_for_ever() -> None:
 
 
 def test_what_is_held_out_is_never_trained_on(shared_data: Path) -> None:
-    source = open_source(str(shared_data))
+    source = find_source(str(shared_data))
     train, held_out = mixture.conversations_of(source, "mid", 2_000_000)
     found = {json.dumps(talk) for talk in held_out}
     assert len(found) > 50
@@ -197,7 +197,7 @@ def test_what_is_held_out_is_never_trained_on(shared_data: Path) -> None:
 
 def test_a_smoke_test_has_enough_and_no_long_list(shared_data: Path, tokenizer: Tokenizer) -> None:
     """One small update: enough for rows of it, and for an evaluation of many."""
-    train, held_out = mixture.conversations_of(open_source(str(shared_data)), "sft", 256)
+    train, held_out = mixture.conversations_of(find_source(str(shared_data)), "sft", 256)
     assert sum(len(str(m["content"])) for talk in train for m in talk) < 6 * mixture.LEAST_TOKENS
     for talks in (train, held_out):
         packed = packed_rows(conversation_reader(talks, tokenizer), 256)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat.data.dataset import Source, open_source
+from nanochat.data.dataset import Source, find_source
 from nanochat.data.tinyworld import Question, held_out
 from nanochat.engine import Engine
 from nanochat.evals import chat
@@ -105,7 +105,7 @@ def test_chatcore_counts_what_is_there() -> None:
 
 
 def test_real_tasks_are_asked_over_all_their_rows(shared_data: Path) -> None:
-    source = open_source(str(shared_data))
+    source = find_source(str(shared_data))
     for task in chat.GUESSING:
         questions = chat.task_questions(task, source, 50)
         assert len(questions) == 50

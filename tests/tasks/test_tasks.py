@@ -10,7 +10,7 @@ import pytest
 from nanochat import tokenizer as tok
 from nanochat.conversation import check
 from nanochat.data import task_data
-from nanochat.data.dataset import open_source
+from nanochat.data.dataset import find_source
 from nanochat.tasks import gsm8k, multiple_choice, spelling_bee
 from nanochat.tasks.calculator import calculate
 
@@ -97,7 +97,7 @@ def test_real_sums(shared_data: Path) -> None:
 
 
 def test_words_of_training_are_not_asked(shared_data: Path) -> None:
-    words = task_data.words(open_source(str(shared_data)))
+    words = task_data.words(find_source(str(shared_data)))
     train = list(spelling_bee.rows(words, "train", 2000))
     test = list(spelling_bee.rows(words, "test", 2000))
     assert not {row["word"] for row in train} & {row["word"] for row in test}
