@@ -140,7 +140,9 @@ def logits_pass(logits: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor
     Eager passes move some 70 bytes a logit on a GPU, which is most of a small model's step;
     compiled it is about 6.
     """
-    t = torch.tanh(logits.to(_wide(logits)))
+    # tanh by way of the exponential, which a GPU has an instruction for: a library's tanh takes
+    # some twenty, and at four bytes moved per logit this pass would wait for arithmetic.
+    t = 2 * torch.sigmoid(2 * logits.to(_wide(logits))) - 1
     p = torch.exp(softcap * t)
     sums = p.sum(dim=-1, keepdim=True)
     kept, target = (targets >= 0).unsqueeze(-1), targets.unsqueeze(-1)
@@ -151,10 +153,13 @@ def logits_pass(logits: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor
     return loss, dlogits.to(logits.dtype)
 
 
-def _rows_at_once(rows: int, vocab: int, device_type: str, equal: bool) -> int:
-    """Rows of a chunk. equal: all chunks of one size, where there is such a size (one compile)."""
-    most = max(1, min(rows, CHUNK_FLOATS[device_type] // vocab))
-    return _divisor(rows, most) if equal else most
+def _rows_at_once(rows: int, vocab: int, device_type: str, compiled: bool) -> int:
+    """Rows of a chunk. compiled: all chunks of one size, where such a size exists (one compile)."""
+    floats = CHUNK_FLOATS[device_type]
+    if device_type == "cuda" and not compiled:
+        floats //= 4  # an eager pass holds four times the bytes for each logit
+    most = max(1, min(rows, floats // vocab))
+    return _divisor(rows, most) if compiled else most
 
 
 @functools.cache
@@ -167,6 +172,31 @@ def _mm_into(out: Tensor, a: Tensor, b: Tensor, most: int) -> None:
     torch.mm(a[:, :most], b[:most], out=out)
     for start in range(most, a.size(1), most):
         out.addmm_(a[:, start : start + most], b[start : start + most])
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a b, summed in total's type, which may be wider than that of a and b."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    elif total.device.type == "cuda" and _wide_sums_in_place(a.dtype):
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
+    else:
+        total += torch.mm(a, b)
+
+
+@functools.cache
+def _wide_sums_in_place(dtype: torch.dtype) -> bool:
+    """Whether this torch adds a bfloat16 product to a float32 matrix without a copy of it.
+
+    Asked by doing it: the argument came with 2.8 for some of the products, with later ones for
+    the rest, and no version says which.
+    """
+    total, a = torch.ones(16, 16, device="cuda"), torch.ones(16, 16, device="cuda", dtype=dtype)
+    try:
+        torch.addmm(total, a, a, out_dtype=total.dtype, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return bool((total == 17).all())
 
 
 def _scaled(x: Tensor, scale: Tensor) -> Tensor:
@@ -206,14 +236,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 loss, dlogits = compiled(logits, targets[part], softcap)
             else:
                 loss, dlogits = _pass_in_place(logits, targets[part], softcap, wanted)
+            del logits  # or the next chunk's product would find two chunks still alive
             total += loss
             if dx is None or dweight is None or dlogits is None:
                 continue
             _mm_into(dx[part], dlogits, matrix, longest)
-            if dweight.dtype == x.dtype:
-                dweight.addmm_(dlogits.T, x[part])
-            else:
-                dweight += torch.mm(dlogits.T, x[part])
+            _add_product(dweight, dlogits.T, x[part])
+            del dlogits
         if wanted:
             ctx.save_for_backward(dx, dweight)
             ctx.weight_dtype = weight.dtype

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Logits alive at once: larger products run faster, up to about here on two CPU cores.
-CHUNK_FLOATS = {"cpu": 2**23, "mps": 2**25, "cuda": 2**27}
+# Logits alive at once: larger products run faster, up to about here on two CPU cores. On CUDA the
+# head's gradient has to fill 132 processors (8,192 rows at 65,536 tokens give 192 tiles), and is
+# read and written once a chunk.
+CHUNK_FLOATS = {"cpu": 2**23, "mps": 2**25, "cuda": 2**29}
 
 
 @dataclass(frozen=True)

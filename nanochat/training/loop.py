@@ -103,7 +103,7 @@ def train_step(
     try:
         for number, batch in enumerate(micro, 1):
             for piece in split(batch, parts):
-                inputs, targets = piece.inputs.to(device.torch), piece.targets.to(device.torch)
+                inputs, targets = (_moved(ids, device) for ids in (piece.inputs, piece.targets))
                 # SFT's rows differ in how much they supervise: each token counts the same.
                 loss = loss_of(inputs, targets) / n_valid
                 loss.backward()
@@ -115,7 +115,9 @@ def train_step(
         raise
     norm = optimizer.clip()
     tokens = sum(batch.inputs.numel() for batch in micro)
-    stats = StepStats(total.item(), norm.item(), tokens, micro[-1].position)
+    # Both numbers at once: reading one makes the host wait for all that a GPU still has to do.
+    loss, norm = torch.stack((total, norm)).tolist()
+    stats = StepStats(loss, norm, tokens, micro[-1].position)
     try:
         guard.check(stats.loss, stats.grad_norm, stats.position)
     except Diverged:
@@ -130,6 +132,13 @@ def train_step(
         raise Failure(f"out of memory on {device.type} in the update itself: {TOO_LARGE}") from None
     optimizer.zero_grad()
     return stats
+
+
+def _moved(ids: Tensor, device: Device) -> Tensor:
+    """Token ids on the device. From pinned memory a card fetches them without the host waiting."""
+    if device.type != "cuda":
+        return ids.to(device.torch)
+    return ids.pin_memory().to(device.torch, non_blocking=True)
 
 
 def fitting_step(
