@@ -17,7 +17,7 @@ LAYERS = (
     ("system", "stages"),
     ("gpt", "gpt_config", "kv_cache", "fused", "sampling", "tokenizer", "conversation"),
     ("engine", "tasks", "data"),
-    ("evals", "training"),
+    ("evals", "training", "model_choice"),
     ("run",),
     ("server", "export", "report"),
     ("scripts",),

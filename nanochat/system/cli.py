@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -118,7 +118,11 @@ def _not_ours(error: PermissionError) -> str:
 
 def unheeded(config: Any, prog: str, args: Sequence[str]) -> str:
     """A line about drivers' variables that are set and do nothing for a command; or nothing."""
-    command, defaults = prog.split(".")[-1], {f.name: f.default for f in fields(config)}
+    command = prog.split(".")[-1]
+    # A config may embed others, such as ModelChoice; a flag is a flag wherever its field is.
+    parts = [config, *(v for f in fields(config) if is_dataclass(v := getattr(config, f.name)))]
+    values = {f.name: getattr(part, f.name) for part in parts for f in fields(part)}
+    defaults = {f.name: f.default for part in parts for f in fields(part)}
     given = {arg.split("=")[0].lstrip("-").replace("-", "_") for arg in args}
     found = {
         variable: f"--{flag}"
@@ -126,7 +130,7 @@ def unheeded(config: Any, prog: str, args: Sequence[str]) -> str:
         if os.environ.get(variable)
         and command in (commands or (command,))
         and flag in defaults.keys() - given
-        and getattr(config, flag) == defaults[flag]
+        and values[flag] == defaults[flag]
     }
     if not found or not prog.startswith("python -m scripts."):
         return ""
