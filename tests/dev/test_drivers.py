@@ -62,7 +62,7 @@ DRIVERS = ("runcpu", "runmac_overnight", "continue_training")
 @pytest.fixture
 def ready(clone: Clone) -> Clone:
     """A clone that is set up, with the stand-in."""
-    package = clone.root / "nanochat" / "training"
+    package = clone.root / "nanochat" / "run"
     package.mkdir(parents=True)
     (package / "pipeline.py").write_text(PIPELINE)
     (clone.root / "dev" / "setup.sh").write_text('exit "${SETUP_EXIT:-0}"\n')
@@ -439,8 +439,8 @@ def test_a_gnu_tool_would_be_noticed(clone: Clone, line: str) -> None:
 @pytest.mark.parametrize("name", ["CONDA_PREFIX", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"])
 def test_another_environment_does_not_lead_astray(ready: Clone, name: str) -> None:
     elsewhere = ready.home / "elsewhere"
-    (elsewhere / "nanochat" / "training").mkdir(parents=True)
-    (elsewhere / "nanochat" / "training" / "pipeline.py").write_text("raise SystemExit('wrong')")
+    (elsewhere / "nanochat" / "run").mkdir(parents=True)
+    (elsewhere / "nanochat" / "run" / "pipeline.py").write_text("raise SystemExit('wrong')")
     assert ready.bash("dev/runcpu.sh", **{name: str(elsewhere)}).code == 0
 
 
