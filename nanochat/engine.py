@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from nanochat.decode_graph import GraphDecoder
 from nanochat.gpt import GPT
 from nanochat.kv_cache import KVCache
 from nanochat.sampling import Sampling, sample
@@ -76,10 +77,18 @@ class _Answer:
 
 
 class Engine:
-    """A model and its tokenizer, answering."""
+    """A model and its tokenizer, answering.
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
+    recorded: decode by a recording of the model's calls (default: on CUDA, where the model is
+    frozen; one in training has no memory to spare, and answers a few questions only).
+    """
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer, recorded: bool | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
+        weight = model.wte.weight
+        if recorded is None:
+            recorded = weight.device.type == "cuda" and not weight.requires_grad
+        self._recorded = GraphDecoder(model) if recorded else None
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, KVCache]:
@@ -93,6 +102,8 @@ class Engine:
     @torch.inference_mode()
     def decode_one_token(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """tokens (B,) at the cache's end -> logits of what comes next (B, V)."""
+        if self._recorded is not None and self._recorded.takes(cache):
+            return self._recorded.step(tokens, cache)
         return self.model(tokens[:, None], cache)
 
     def events(

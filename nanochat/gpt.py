@@ -140,36 +140,45 @@ class GPT(nn.Module):
                 drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
                 weight.copy_(drawn)
 
-    def rotary(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions start..end, (T, 1, D/2) each; grows as needed."""
-        device = self.wte.weight.device
+    def freeze(self) -> GPT:
+        """Keep the weights in the activations' type, for answers alone: it can't be trained now.
+
+        The same numbers as before, without a cast of every matrix for every token, which on a card
+        moves five times the bytes of the product itself.
+        """
+        return self.requires_grad_(False).to(self.dtype)
+
+    def rotary(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of some positions, (T, 1, D/2) each; the tables grow as needed."""
+        device, most = self.wte.weight.device, self.config.max_seq_len
+        # A position on the device is not read back: it is below max_seq_len, or torch says so.
+        end = max(at.stop, most) if isinstance(at, slice) else most
         if self._rotary is None or end > self._rotary[0].size(0):
             half = self.config.head_dim // 2
-            length = max(end, self.config.max_seq_len)
             # Kept for training even where the engine, in inference mode, is the first to ask.
             with torch.inference_mode(False):
                 speed = self.config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
-                angle = torch.outer(torch.arange(length, dtype=torch.float64), speed)[:, None, :]
+                angle = torch.outer(torch.arange(end, dtype=torch.float64), speed)[:, None, :]
                 self._rotary = (
                     angle.cos().to(device, self.dtype),
                     angle.sin().to(device, self.dtype),
                 )
         cos, sin = self._rotary
-        return cos[start:end], sin[start:end]
+        return cos[at], sin[at]
 
     def hidden(
         self, ids: Tensor, cache: KVCache | None = None, block: Callable[..., Tensor] | None = None
     ) -> Tensor:
         """ids (B, T) -> normalized last hidden states (B, T, C). block: Block.forward, compiled."""
-        start = 0 if cache is None else cache.length
-        cos, sin = self.rotary(start, start + ids.size(1))
-        mask = None if cache is None else cache.mask(ids.size(1))  # one for all layers
+        time = ids.size(1)
+        cos, sin = self.rotary(slice(0, time) if cache is None else cache.at(time))
+        mask = None if cache is None else cache.mask(time)  # one for all layers
         x = rms_norm(self.wte(ids).to(self.dtype), self.config.norm_eps)
         run = block or Block.__call__
         for layer in self.h:
             x = run(layer, x, cos, sin, cache, mask)
         if cache is not None:
-            cache.length += ids.size(1)
+            cache.advance(time)
         return rms_norm(x, self.config.norm_eps)
 
     def loss(

@@ -98,7 +98,7 @@ def main(config: Config) -> None:
     tasks = open_tasks(config, saved["config"]["data"]) if "core" in parts else []
     texts = bpb.splits(saved["config"]["data"]) if "bpb" in parts else {}
     device = open_device(config.device_type)
-    model, tokenizer = found.model(device), found.tokenizer()
+    model, tokenizer = found.model(device).freeze(), found.tokenizer()
     scores = ask_tasks(config, model, tokenizer, tasks) if tasks else []
     rows = config.device_batch_size or saved["batch"]["device_batch_size"]
     limit = config.split_tokens or saved["batch"]["split_tokens"]

@@ -87,7 +87,7 @@ def main(config: Config) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers
         device = open_device(config.device_type)
-    engine = Engine(found.model(device), found.tokenizer())
+    engine = Engine(found.model(device).freeze(), found.tokenizer())
     sampling = Sampling(config.temperature, config.top_k, config.max_new_tokens, config.seed)
     base = config.source == "base"
     if text is not None:

@@ -87,7 +87,7 @@ def main(config: Config) -> None:
     if not groups:
         raise UserError(f"none of {', '.join(wanted)} is there for data={data}: give --data")
     device = open_device(config.device_type)
-    engine = Engine(found.model(device), found.tokenizer())
+    engine = Engine(found.model(device).freeze(), found.tokenizer())
     summary: dict[str, float] = {}
     # tinyworld gets as much time as all the tasks together.
     weights = {name: max(1, len(groups) - 1) if name == "tinyworld" else 1 for name in groups}

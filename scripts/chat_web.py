@@ -63,7 +63,8 @@ def main(config: Config) -> None:
     from nanochat.server.worker import Worker
     from nanochat.system.device import open_device
 
-    engine = Engine(found.model(open_device(config.device_type)), found.tokenizer())
+    model = found.model(open_device(config.device_type)).freeze()
+    engine = Engine(model, found.tokenizer())
     defaults = Sampling(config.temperature, config.top_k, config.max_tokens)
     worker = Worker(engine)
     app = create_app(worker, f"{found.tag} {config.source}", defaults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nanochat import kv_cache
+from nanochat import decode_graph, kv_cache
 from nanochat.engine import Engine, Event
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
@@ -39,13 +40,20 @@ def decoded(engine: Engine, prompts: list, steps: int) -> tuple[list[list[int]],
 # ---- cache and padding
 
 
+@pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("room", [1, 5, 64])
 def test_cached_is_uncached_token_by_token(
-    tiny_model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, room: int
+    tiny_model: GPT,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+    recorded: bool,
 ) -> None:
+    """As it grows, and of fixed sizes as a recording has them."""
     monkeypatch.setattr(kv_cache, "CACHE_ROOM", room)
+    monkeypatch.setattr(decode_graph, "MIN_ROOM", room)
     prompt = PROMPTS[0]
-    ids, seen = decoded(Engine(tiny_model, tokenizer), [prompt], 40)
+    ids, seen = decoded(Engine(tiny_model, tokenizer, recorded), [prompt], 40)
     assert len(set(ids[0])) > 5, "an answer that is the same token again and again tests little"
     for step, logits in enumerate(seen):
         whole = torch.tensor([prompt + ids[0][:step]])
@@ -88,8 +96,12 @@ def test_nothing_is_waited_for_between_two_tokens(
     assert waits.count == 1, "or it counts nothing"
 
 
-def test_left_padding_changes_nothing(tiny_model: GPT, tokenizer: Tokenizer) -> None:
-    engine = Engine(tiny_model, tokenizer)
+@pytest.mark.parametrize("recorded", [False, True])
+def test_left_padding_changes_nothing(
+    tiny_model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    monkeypatch.setattr(decode_graph, "MIN_ROOM", 8)
+    engine = Engine(tiny_model, tokenizer, recorded)
     ids, seen = decoded(engine, PROMPTS, 20)
     for row, prompt in enumerate(PROMPTS):
         alone_ids, alone = decoded(engine, [prompt], 20)
@@ -106,6 +118,36 @@ def test_complete_gives_what_stream_gives(tiny_model: GPT, tokenizer: Tokenizer)
         events = list(engine.stream(prompt, sampling))
         assert "".join(e.text for e in events if e.kind == "text") == text
         assert [e.kind for e in events].index("done") == len(events) - 1
+
+
+def test_answers_that_are_recorded_do_not_disturb_each_other(
+    tiny_model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another, two at once, of other batches: always what the plain engine says."""
+    monkeypatch.setattr(decode_graph, "MIN_ROOM", 8)
+    sampling = Sampling(max_new_tokens=30)
+    plain, engine = Engine(tiny_model, tokenizer), Engine(tiny_model, tokenizer, recorded=True)
+    alone = [list(plain.stream(prompt, sampling)) for prompt in PROMPTS]
+    assert [list(engine.stream(prompt, sampling)) for prompt in PROMPTS] == alone
+    at_once = zip(*(engine.stream(prompt, sampling) for prompt in PROMPTS[:2]), strict=False)
+    for one, other in zip(at_once, zip(*alone[:2], strict=False), strict=True):
+        assert one == other
+    next(iter(engine.stream(PROMPTS[2], sampling)))  # left early
+    assert engine.complete(PROMPTS, sampling) == plain.complete(PROMPTS, sampling)
+    assert list(engine.stream(PROMPTS[3], sampling)) == alone[3]
+
+
+def test_a_frozen_model_says_the_same(tiny_model: GPT, tokenizer: Tokenizer) -> None:
+    """In bfloat16 as well, since its weights were rounded for each token before."""
+    tiny_model.float()
+    for dtype in (torch.float32, torch.bfloat16):
+        tiny_model.dtype, tiny_model._rotary = dtype, None
+        _, before = decoded(Engine(tiny_model, tokenizer), PROMPTS, 10)
+        frozen = copy.deepcopy(tiny_model).freeze()
+        assert {weight.dtype for weight in frozen.parameters()} == {dtype}
+        _, after = decoded(Engine(frozen, tokenizer), PROMPTS, 10)
+        for one, other in zip(before, after, strict=True):
+            assert torch.equal(one, other)
 
 
 # ---- sampling

@@ -180,12 +180,12 @@ def test_bfloat16_activations_train() -> None:
 def test_positions_beyond_max_seq_len() -> None:
     """The rotary tables grow; what they held stays the same."""
     model = random_model(1, 300, 16, torch.float64)
-    before = [table.clone() for table in model.rotary(0, 16)]
-    after = model.rotary(0, 40)
+    before = [table.clone() for table in model.rotary(slice(16))]
+    after = model.rotary(slice(40))
     for one, other in zip(before, after, strict=True):
         assert one.shape == (16, 1, 32)
         assert torch.equal(one, other[:16])
-    assert torch.equal(model.rotary(20, 40)[0], after[0][20:])
+    assert torch.equal(model.rotary(slice(20, 40))[0], after[0][20:])
 
 
 def test_trains_after_the_engine_has_used_it(tokenizer: Tokenizer, tiny_model: GPT) -> None:
@@ -301,7 +301,7 @@ def test_the_memory_of_a_step_is_about_what_the_plan_says(
         optimizer, ids = MuonAdamW(model, OptimConfig()), torch.zeros(rows, 256, dtype=torch.long)
         tracker = MemTracker()
         tracker.track_external(model, *optimizer.state_tensors().values())
-        model.rotary(0, 256)
+        model.rotary(slice(256))
         with tracker:
             for _ in range(2):
                 tracker.reset_mod_stats()
