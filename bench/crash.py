@@ -222,7 +222,7 @@ def serve(folder: Path, answer: Any) -> None:
 
 
 def plan(folder: Path, data: str, iterations: tuple[int, int, int]) -> None:
-    """Write the plan, with saves within the stages and few questions."""
+    """Write the plan."""
     base, mid, sft = iterations
     os.environ["NANOCHAT_BASE_DIR"] = str(folder)
     with quiet(folder / "log.txt"):
@@ -236,14 +236,6 @@ def plan(folder: Path, data: str, iterations: tuple[int, int, int]) -> None:
                 **PLAN,
             )
         )
-    whole = records.read_plan(TAG)
-    for name, flags in whole["stages"].items():
-        if name in {stage.name for stage in TRAINED}:
-            flags.append(f"--save_every={SAVE_EVERY}")
-        if name in ("base_eval", "chat_eval"):
-            flags[:] = [f for f in flags if not f.startswith("--max_problems")]
-            flags.append("--max_problems=1")
-    storage.write_json(records.plan_path(TAG), whole)
 
 
 def new_run(scenario: Scenario, counts: Counts) -> Path:
@@ -291,10 +283,16 @@ def stage_in_child(base: Path, name: str, die_at: int | None) -> int:
 
 
 def in_this_process(python: str, arguments: list[str], environment: dict[str, str]) -> None:
-    """Instead of os.execve: the script's main with these flags."""
+    """Instead of os.execve: the script's main, with saves within the stages and few questions."""
     os.environ.update(environment)
-    module = importlib.import_module(arguments[2])
-    module.main(cli.parse(module.Config, arguments[2], arguments[3:]))
+    script, flags = arguments[2], arguments[3:]
+    if script in {stage.script for stage in TRAINED}:
+        flags.append(f"--save_every={SAVE_EVERY}")
+    flags = [f for f in flags if not f.startswith("--max_problems")]
+    if script in {stage.script for stage in STAGES if stage.measures}:
+        flags.append("--max_problems=1")
+    module = importlib.import_module(script)
+    module.main(cli.parse(module.Config, script, flags))
 
 
 def die_at_write(nth: int) -> None:

@@ -101,11 +101,10 @@ def _plan_and_machine(tag: str) -> Iterator[str]:
         )
         yield f"- code: {states[-1]['git_commit'] or 'no git commit'}"
     if records.plan_path(tag).exists():
-        variables = records.read_plan(tag)["variables"]
-        shown = ("driver", "data", "data_shards", "time_budget_s", "memory_gb")
-        for name in shown:
-            if variables.get(name) is not None:
-                yield f"- {name}: {variables[name]}"
+        recipe = records.read_plan(tag).recipe
+        for name in ("driver", "data", "data_shards", "run_budget_s", "memory_gb"):
+            if value := getattr(recipe, name):
+                yield f"- {name}: {value}"
     if states:
         model, batch = states[0]["model"], states[0]["batch"]
         yield (

@@ -16,6 +16,7 @@ class Stage(NamedTuple):
     title: str  # for a person
     measures: str | None = None  # metrics file of a stage that only measures
     checkpoint: str | None = None  # what it trains: the folder is <checkpoint>_checkpoints
+    model_name: str = ""  # what it trains, for a person
     parent: str | None = None  # the checkpoint that it starts from; None: new weights
     num_iterations: int = 0  # steps, where neither a number nor a time is given
     warmdown: float = 0.0  # share of the steps in which the learning rate falls to 0
@@ -37,16 +38,16 @@ STAGES = (
     Stage("data", "text"),
     Stage("tokenizer", "tokenizer"),
     Stage(
-        "base_train", "base training", checkpoint="base",
+        "base_train", "base training", checkpoint="base", model_name="Base model",
         num_iterations=50, warmdown=0.4, tinyworld_share=7, share=45,
     ),
     Stage("base_eval", "evaluating the base model", measures="base_eval"),
     Stage(
-        "mid_train", "midtraining", checkpoint="mid", parent="base",
+        "mid_train", "midtraining", checkpoint="mid", model_name="Midtraining", parent="base",
         num_iterations=100, warmdown=0.4, tinyworld_share=15, share=20,
     ),
     Stage(
-        "chat_sft", "SFT", checkpoint="sft", parent="mid",
+        "chat_sft", "SFT", checkpoint="sft", model_name="SFT", parent="mid",
         num_iterations=100, warmdown=0.8, timed_warmdown=0.8, tinyworld_share=78, share=35,
     ),
     Stage("chat_eval", "evaluating the chat model", measures="chat_eval_sft"),

@@ -1,41 +1,40 @@
-"""A whole run, stage by stage: what the drivers in dev/ ask and call.
+"""What the drivers in dev/ ask and call, one verb each: `python -m nanochat.run.pipeline VERB`.
 
-`plan` resolves everything and writes pipeline/<tag>.json; `stage` runs one line of it (or skips it
-where it is finished, or resumes it); `killed` looks into a SIGKILL; `status`, `newest_tag` and
-`finish` read what there is. What may be changed about a run that is continued (FREE) is written
-into its plan.
+`plan` resolves everything and writes pipeline/<tag>.json; `stages` names the stages in order;
+`stage` runs one (or skips it where it is finished, or resumes it); `killed` looks into a SIGKILL;
+`status`, `newest_tag` and `finish` read what exists. What a user changes about a run that he
+continues (FREE) becomes part of its plan.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nanochat.run import records
 from nanochat.run.recipe import (
-    TIMED_FLAGS,
     PlanConfig,
+    Recipe,
     batch_of,
-    bounds_s,
-    choose_tag,
+    flags_of,
     plan_lines,
     resolve,
-    stage_flags,
-    time_shares,
+    stage_budget_s,
+    with_rows,
+    with_time,
 )
+from nanochat.run.records import Plan
 from nanochat.stages import STAGES, TRAINED, Stage
-from nanochat.system import cli, log, storage
+from nanochat.system import cli, log
 from nanochat.system.errors import UserError
 from nanochat.system.log import counted, duration, log_to, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.batch_sizes import TOO_LARGE
 
-SCHEMA = 1
-LOADING_S = 6.0  # until a process that only measures has loaded torch and the model
 NEARLY_ALL = 0.7  # of the memory; a process of that size was most likely killed for it
 COMPLETE = 3  # exit code of `status` where nothing is left to do
 # What a user typed, where it is not the field's name in capitals; and what `status` does not mind.
@@ -81,25 +80,46 @@ def plan(config: PlanConfig) -> None:
     """Resolve, print, and (without --dry_run) write pipeline/<tag>.json."""
     log_to(config.log_file)
     log.check_wandb(config.wandb_run)  # not after the text and the tokenizer
-    resolved = resolve(config)
-    tag, notes = choose_tag(resolved)
-    resolved = replace(resolved, model_tag=tag)
-    batch = batch_of(resolved)
-    for note in (*notes, *batch.notes):
-        say(note)
-    for name, value in plan_lines(resolved, batch):
+    recipe, notes = resolve(config)
+    tag, note = choose_tag(recipe.model_tag, config)
+    recipe = replace(recipe, model_tag=tag)
+    for line in (*notes, *note):
+        say(line)
+    for name, value in plan_lines(recipe):
         say(f"{name}: {value}")
     if not config.dry_run:
-        whole = {
-            "schema": SCHEMA,
-            "number": records.next_number(),
-            "time": time.time(),
-            "variables": {
-                k: str(v) if isinstance(v, Path) else v for k, v in asdict(resolved).items()
-            },
-            "stages": {name: flags for name, flags in stage_flags(resolved, batch).items()},
-        }
-        storage.write_json(records.plan_path(tag), whole)
+        said = {k: v for k, v in asdict(config).items() if v is not None}
+        given = {k: v for k, v in said.items() if k not in ("dry_run", "log_file", "fresh")}
+        records.write_plan(Plan(recipe, given, records.next_number(), time.time()))
+
+
+def choose_tag(wanted: str, config: PlanConfig) -> tuple[str, list[str]]:
+    """(tag, lines to say). Nothing is overwritten: a finished d4 makes it d4-2.
+
+    Raises UserError where an unfinished one stands, with how to continue and how to start another.
+    """
+    checkpoints.check_tag(wanted)
+    names = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, 10_000))
+    for tag in names:
+        if not records.exists(tag):
+            note = f"{wanted} already exists; training {tag} instead"
+            return tag, [note] if tag != wanted else []
+        if config.model_tag is not None and records.is_trained(tag):
+            raise UserError(
+                f"MODEL_TAG={tag}: that model is finished, and nothing is overwritten; "
+                "choose another name"
+            )
+        if not records.is_trained(tag) and not config.fresh:
+            raise UserError(
+                f"{tag} is unfinished: continue it with bash dev/continue_training.sh, "
+                f"or start another beside it with FRESH=1"
+            )
+    raise AssertionError("ten thousand models of one name")
+
+
+def stages(config: TagConfig) -> None:
+    """Print the names of the stages, in the order in which a driver runs them."""
+    print("\n".join(stage.name for stage in STAGES))
 
 
 def stage(config: StageRunConfig) -> None:
@@ -121,133 +141,83 @@ def stage(config: StageRunConfig) -> None:
                 f"no whole checkpoint to continue from: {this.title} starts from scratch "
                 f"(kept: {kept_as})"
             )
-    _replan(config)
+    _change_plan(config)
+    # Noted before the time is shared out: what this stage's start takes counts as well.
     records.note_start(config.model_tag, this.name, config.session)
-    flags = _planned_flags(this, config.model_tag)
-    if config.log_file is not None:
-        flags = [*flags, f"--log_file={config.log_file}"]
+    command = ["-m", this.script, *_arguments(this, records.read_plan(config.model_tag))]
     say(f"{head} ...")
+    # What a user would type to run this stage by hand.
+    say(f"$ python {shlex.join(command)}")
     sys.stdout.flush()
-    command = [sys.executable, "-m", this.script, *flags]
-    os.execve(sys.executable, command, {**os.environ, log.DRIVEN: "1"})
+    if config.log_file is not None:
+        command.append(f"--log_file={config.log_file}")
+    os.execve(sys.executable, [sys.executable, *command], {**os.environ, log.DRIVEN: "1"})
 
 
-def _replan(config: StageRunConfig) -> None:
-    """Write into the plan what this run says again, for what is still to do.
-
-    Raises UserError for a time that could change nothing.
-    """
-    tag, whole = config.model_tag, records.read_plan(config.model_tag)
-    if config.memory_gb is not None or config.device_batch_size is not None:
-        _change_rows(whole, config)
-    if config.time_budget_s is not None and _budget(whole)["since"] != config.session:
-        _change_time(whole, config)
-    if whole != records.read_plan(tag):
-        storage.write_json(records.plan_path(tag), whole)
-
-
-def _change_rows(whole: dict[str, Any], config: StageRunConfig) -> None:
-    """Other rows at once, for as many tokens per step as before: a step stays the same step."""
-    rows, gb = config.device_batch_size, config.memory_gb
-    said = f"DEVICE_BATCH_SIZE={rows}"
-    if gb is not None:
-        whole["variables"]["memory_gb"] = gb
-        _set(whole, "memory_gb", gb)
-    if rows is None:
-        said = f"MEMORY_SIZE={gb}"
-        again = {"device_batch_size": None, "memory_is_given": True}
-        planned = PlanConfig(**(whole["variables"] | again))
-        rows = batch_of(planned).device_batch_size
-    before = _value_of(whole["stages"]["base_train"], "device_batch_size")
-    fitting = _fitting_rows(whole["stages"]["base_train"], rows)
-    if str(fitting) != before:
-        _set(whole, "device_batch_size", fitting)
-        say(
-            f"{said}: {counted(fitting or 0, 'row')} at once instead of {before}, "
-            "as many tokens per step as before"
-        )
-
-
-def _change_time(whole: dict[str, Any], config: StageRunConfig) -> None:
-    """Size what has not begun to the time; the number of a stage that has begun stays."""
-    tag, flags = config.model_tag, whole["stages"]
-    ahead = [s for s in TRAINED if not records.is_finished(s, tag)]
-    if whole["variables"]["time_budget_s"] is None:
-        for s in ahead:
-            if records.last_checkpoint(s, tag) is None:
-                flags[s.name] = [*TIMED_FLAGS[s.name], *_without(flags[s.name], "num_iterations")]
-    for s in ahead:
-        number = _value_of(flags[s.name], "num_iterations")
-        if number is None:
-            continue
-        keeps = f"TIME_BUDGET: {s.title} keeps its {counted(int(number), 'iteration')}"
-        if s is ahead[-1]:
-            raise UserError(f"{keeps} and is the last one to train: leave TIME_BUDGET out")
-        say(f"{keeps}; the time that is left then is for the stages after it")
-    for name, seconds in bounds_s(config.time_budget_s).items():
-        flags[name] = [*_without(flags[name], "max_seconds"), f"--max_seconds={seconds}"]
-    whole["budget"] = {"seconds": config.time_budget_s, "since": config.session}
-
-
-def _budget(whole: dict[str, Any]) -> dict[str, Any]:
-    """{seconds, since}: the time for all that is done from one session of a driver on."""
-    return whole.get("budget", {"seconds": whole["variables"]["time_budget_s"], "since": None})
-
-
-def _planned_flags(this: Stage, tag: str) -> list[str]:
-    """The stage's flags from the plan, with the time that is left."""
-    whole = records.read_plan(tag)
-    flags, budget = whole["stages"][this.name], _budget(whole)
+def _arguments(this: Stage, plan: Plan) -> list[str]:
+    """A stage's flags by the recipe, with its part of the time that is left, and --resume."""
+    recipe, tag = plan.recipe, plan.recipe.model_tag
+    flags = [f"--{name}={value}" for name, value in flags_of(recipe, this).items()]
     if not this.checkpoint:
         return flags
-    if budget["seconds"] is not None and _value_of(flags, "num_iterations") is None:
-        left = budget["seconds"] - _spent_s(tag, whole["variables"]["data"], budget["since"])
-        flags = [*flags, f"--time_budget_s={_share_s(this, tag, left, whole):.0f}"]
+    if not recipe.training[this.name].num_iterations:
+        left_s = recipe.run_budget_s - records.spent_s(plan)
+        unfinished = [s for s in TRAINED if not records.is_finished(s, tag)]
+        flags.append(f"--time_budget_s={stage_budget_s(recipe, this, left_s, unfinished):.0f}")
     return [*flags, "--resume"] if records.last_checkpoint(this, tag) else flags
 
 
-def _value_of(flags: list[str], name: str) -> str | None:
-    """The value of --name=value, if it is among the flags."""
-    values = (f.split("=", 1)[1] for f in flags if f.startswith(f"--{name}="))
-    return next(values, None)
+def _change_plan(config: StageRunConfig) -> None:
+    """Write into the plan what the user says now, for what is still to do.
+
+    Raises UserError for a time that could change nothing.
+    """
+    before = plan = records.read_plan(config.model_tag)
+    if config.memory_gb is not None or config.device_batch_size is not None:
+        plan = replace(plan, recipe=_other_rows(plan, config.device_batch_size, config.memory_gb))
+    if config.time_budget_s is not None and plan.budget_since != config.session:
+        recipe = _other_time(plan.recipe, config.time_budget_s)
+        plan = replace(plan, recipe=recipe, budget_since=config.session)
+    if plan != before:
+        records.write_plan(plan)
 
 
-def _without(flags: list[str], name: str) -> list[str]:
-    return [flag for flag in flags if not flag.startswith(f"--{name}=")]
+def _other_rows(plan: Plan, rows: int | None, memory_gb: int | None) -> Recipe:
+    """Rows as the user says, or as many as suit the memory that he says."""
+    recipe, said = plan.recipe, f"DEVICE_BATCH_SIZE={rows}"
+    if memory_gb is not None:
+        recipe = replace(recipe, memory_gb=memory_gb)
+    if rows is None:
+        said = f"MEMORY_SIZE={memory_gb}"
+        by_memory = replace(
+            plan.said(), memory_gb=memory_gb, memory_is_given=True, device_batch_size=None
+        )
+        rows = batch_of(by_memory, recipe.data, recipe.model).device_batch_size
+    before = recipe.device_batch_size
+    recipe = with_rows(recipe, rows)
+    if recipe.device_batch_size != before:
+        say(
+            f"{said}: {counted(recipe.device_batch_size, 'row')} at once instead of {before}, "
+            "as many tokens per step as before"
+        )
+    return recipe
 
 
-def _set(whole: dict[str, Any], name: str, value: object) -> None:
-    """This value in every stage that has the flag."""
-    for stage_name, flags in whole["stages"].items():
-        if _value_of(flags, name) is not None:
-            whole["stages"][stage_name] = [*_without(flags, name), f"--{name}={value}"]
-
-
-def _fitting_rows(flags: list[str], most: int) -> int | None:
-    """The largest number of rows at once, up to `most`, that makes up a step of this stage."""
-    total, length = (int(_value_of(flags, n) or 0) for n in ("total_batch_size", "max_seq_len"))
-    return next((n for n in range(most, 0, -1) if total % (n * length) == 0), None)
-
-
-def _spent_s(tag: str, data: str, since: str | None) -> float:
-    """Seconds worked on a tag, at all or since a session began; downloads do not count."""
-    worked = records.worked(tag, time.time())
-    sessions = [work.session for work in worked]
-    return sum(
-        max(0.0, work.ended - work.started)  # a clock may have gone back
-        for work in worked[sessions.index(since) if since in sessions else 0 :]
-        if not (work.stage == "data" and data == "fineweb")
-    )
-
-
-def _share_s(this: Stage, tag: str, left_s: float, whole: dict[str, Any]) -> float:
-    """This stage's part of the seconds that are left, by the shares of what is still to train."""
-    flags, share_of = whole["stages"], time_shares(whole["variables"]["data"])
-    ahead = [s for s in TRAINED if not records.is_finished(s, tag)]
-    for later in STAGES[STAGES.index(this) + 1 :]:
-        if not later.checkpoint:
-            left_s -= LOADING_S + float(_value_of(flags[later.name], "max_seconds") or 0)
-    return max(1.0, left_s * share_of[this.name] / sum(share_of[s.name] for s in ahead))
+def _other_time(recipe: Recipe, budget_s: int) -> Recipe:
+    """So many seconds from now on. Raises UserError where every number of steps is settled."""
+    tag = recipe.model_tag
+    begun = [s.name for s in TRAINED if records.last_checkpoint(s, tag) is not None]
+    changed = with_time(recipe, budget_s, begun)
+    unfinished = [s for s in TRAINED if not records.is_finished(s, tag)]
+    for s in unfinished:
+        steps = changed.training[s.name].num_iterations
+        if not steps:
+            continue
+        keeps = f"TIME_BUDGET: {s.title} keeps its {counted(steps, 'step')}"
+        if s is unfinished[-1]:
+            raise UserError(f"{keeps} and is the last one to train: leave TIME_BUDGET out")
+        say(f"{keeps}; the stages after it share the time that is left then")
+    return changed
 
 
 def status(config: PlanConfig) -> None:
@@ -261,11 +231,7 @@ def status(config: PlanConfig) -> None:
     say("Status:")
     to_do = []
     for s in TRAINED:
-        assert s.checkpoint is not None
-        last, name = (
-            records.last_checkpoint(s, tag),
-            {"base": "Base model", "mid": "Midtraining", "sft": "SFT"}[s.checkpoint],
-        )
+        last, name = records.last_checkpoint(s, tag), s.model_name
         word = name.removesuffix(" model")
         if last is None:
             say(f"  ✗ {name}: Not found")
@@ -280,7 +246,7 @@ def status(config: PlanConfig) -> None:
     if not to_do:
         say("🎉 All training stages complete!")
         if records.measured("chat_eval", tag) is None:  # a run that died while it was asked
-            say("→ Will run: questions to the model → report")
+            say(f"→ Will run: {STAGES[-2].title} → {STAGES[-1].title}")
             return
         say("→ Ready to chat!")
         sys.exit(COMPLETE)
@@ -289,15 +255,16 @@ def status(config: PlanConfig) -> None:
 
 def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
     """Raise UserError for a variable that the plan has otherwise, by the name that was typed."""
-    whole = records.read_plan(tag)
+    plan = records.read_plan(tag)
+    recipe = asdict(plan.recipe) | {
+        f"{s.checkpoint}_iterations": plan.recipe.training[s.name].num_iterations for s in TRAINED
+    }
     for name, given in asdict(config).items():
         if given is None or name in (*FREE, *NOT_OF_THE_RUN) or (name, given) == ("data", "auto"):
-            continue  # what auto came to is in the plan
-        typed = whole["variables"].get(name)
-        found = (_value_of(flags, name) for flags in whole["stages"].values())
-        came_to = next((value for value in found if value is not None), typed)
-        if str(given) not in (str(typed), str(came_to)):
-            had = "without it" if came_to is None else f"with {came_to}"
+            continue  # what auto found is in the plan
+        has = recipe[name] or None
+        if str(given) not in (str(plan.given.get(name)), str(has)):
+            had = "without it" if has is None else f"with {has}"
             raise UserError(
                 f"{VARIABLES.get(name, name.upper())}={given}: the run {tag} was started {had}; "
                 "leave it out to continue that run, or start another with bash dev/runcpu.sh"
@@ -305,27 +272,27 @@ def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
 
 
 def killed(config: KilledConfig) -> None:
-    """After a SIGKILL: where it was memory that ran out, do half as much at once from now on."""
+    """After a SIGKILL: where memory ran out, process half as many rows at once from now on."""
     log_to(config.log_file)
-    tag, whole = config.model_tag, records.read_plan(config.model_tag)
+    plan = records.read_plan(config.model_tag)
+    recipe = plan.recipe
     this = next(s for s in STAGES if s.name == config.name)
-    lines = [r for r in records.metrics_of(this.checkpoint or "", tag) if "memory_bytes" in r]
-    used = lines[-1]["memory_bytes"] if lines else 0
-    had = 1e9 * float(whole["variables"]["memory_gb"])
-    if not this.checkpoint or not (config.oom_kills or used > NEARLY_ALL * had):
+    steps = records.metrics_of(this.checkpoint or "", config.model_tag)
+    used = next((r["memory_bytes"] for r in reversed(steps) if "memory_bytes" in r), 0)
+    ran_out = config.oom_kills or used > NEARLY_ALL * 1e9 * recipe.memory_gb
+    if not this.checkpoint or not ran_out:
         say(f"Something ended {this.name} (SIGKILL).")
         return
-    flags = whole["stages"][this.name]
-    rows = int(_value_of(flags, "device_batch_size") or 0)
-    fewer = _fitting_rows(flags, rows // 2)
-    if fewer is None:
+    rows = recipe.device_batch_size
+    if rows == 1:
         say(f"{this.name} ran out of memory with one row at once: {TOO_LARGE}")
         return
-    _set(whole, "device_batch_size", fewer)
-    storage.write_json(records.plan_path(tag), whole)
+    fewer = with_rows(recipe, rows // 2)
+    records.write_plan(replace(plan, recipe=fewer))
     say(
-        f"{this.name} ran out of memory: it will continue with DEVICE_BATCH_SIZE={fewer} instead "
-        f"of {rows}, as many tokens per step as before."
+        f"{this.name} ran out of memory: it will continue with "
+        f"DEVICE_BATCH_SIZE={fewer.device_batch_size} instead of {rows}, "
+        "as many tokens per step as before."
     )
 
 
@@ -339,10 +306,10 @@ def finish(config: TagConfig) -> None:
     log_to(config.log_file)
     tag = config.model_tag or records.newest_tag()
     smoke_test = records.is_smoke_test(tag)
-    started = records.read_plan(tag)["time"]
+    started = records.read_plan(tag).time
     answers = records.measured("chat_eval", tag)
     say()
-    say(f"{tag} is trained, {duration(max(0.0, time.time() - started))} after the plan.")
+    say(f"{tag} finished training in {duration(max(0.0, time.time() - started))}.")
     if smoke_test:
         tokens = records.tokens_read(tag)
         read = f"{tokens / 1e6:.1f} M" if tokens >= 50_000 else f"{tokens:,}"
@@ -359,6 +326,7 @@ def finish(config: TagConfig) -> None:
 
 VERBS = {
     "plan": (plan, PlanConfig),
+    "stages": (stages, TagConfig),
     "stage": (stage, StageRunConfig),
     "killed": (killed, KilledConfig),
     "status": (status, PlanConfig),

@@ -1,44 +1,40 @@
-"""The plan of a whole run: what a driver's defaults and the user's variables come to.
+"""A run as a value: what a user said (PlanConfig) becomes a Recipe, in which nothing is left open.
 
-Resolved once, shown, and kept; continue_training.sh takes everything from it. No torch in here, so
-that a plan appears at once.
+Resolved once, shown, and kept in the plan; continue_training.sh takes everything from there. The
+flags of a stage are made from the recipe when its process is started. No torch in here, so that a
+plan appears at once.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from nanochat.data import dataset, fineweb
 from nanochat.gpt_config import GPTConfig
-from nanochat.run import records
-from nanochat.stages import TRAINED
+from nanochat.stages import STAGES, TRAINED, Stage
 from nanochat.system import memory, storage
-from nanochat.system.errors import UserError
-from nanochat.system.log import counted, say
+from nanochat.system.log import counted
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.batch_sizes import BatchSizes, batch_in_words, batch_sizes, fits_card
-from nanochat.training.stage_config import ITERATIONS
+from nanochat.training.stage_config import DEFAULTS, OptimConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
-TIMED_TOKENS = 2_048  # a step, where a time budget and not the user decides
-# On tinyworld smaller is better for so short a time: more updates, and words in pieces that are
+TIMED_TOKENS = 2_048  # per step, where a time budget and not the user decides
+# On tinyworld smaller is better for so short a time: more steps, and words in pieces that are
 # copied more easily. docs/learning.md has the measurements; depth 4 for a longer time is a guess.
 TINYWORLD_TOKENS, TINYWORLD_VOCAB_SIZE, TINYWORLD_NUM_SHARDS = 1_024, 2_048, 1
 TINYWORLD_MATRIX_LR = 0.012  # for such small steps
 TINYWORLD_DEPTHS = ((3_600, 3), (float("inf"), 4))  # up to so many seconds, depth
-# With a time budget the learning rate falls to zero once, in SFT, and not at the end of each stage.
-TIMED_FLAGS = {"base_train": ["--warmdown=0"], "mid_train": ["--warmdown=0"], "chat_sft": []}
-# Shares of a time budget. tinyworld's conversations teach what its texts do: with 25,000 tokens of
-# base text instead of 520,000 a model of the same length of training answered as well.
-TINYWORLD_SHARES = {"base_train": 7, "mid_train": 15, "chat_sft": 78}
-TIME_SHARES = {"base_train": 45, "mid_train": 20, "chat_sft": 35}  # on any other text
-# What is measured in a run is bounded, since whole suites take hours on a laptop: questions of each
-# kind or task, seconds, and with a time budget the share of it that those seconds may be.
+# A run bounds its evaluations, since whole suites take hours on a laptop: questions per kind or
+# task, seconds, and with a time budget the share of it that those seconds may be.
 CORE_PROBLEMS, CORE_SECONDS, CORE_SHARE = 20, 60, 0.02
 CHAT_PROBLEMS, CHAT_SECONDS, CHAT_SHARE = 20, 120, 0.04
+LOADING_S = 6.0  # until a process that only measures has loaded torch and the model
 SHARD_MB = {"tinyworld": 2.0, "fineweb": fineweb.SHARD_MB}
 
 
@@ -56,7 +52,7 @@ class PlanConfig:
     data: str | None = None
     memory_gb: int | None = None
     memory_is_given: bool = False
-    """memory_gb is what the user said and not what was found: it counts on a card as well"""
+    """memory_gb was said by the user, not detected: it counts on a machine with a card, too"""
     device_batch_size: int | None = None
     total_batch_size: int | None = None
     eval_tokens: int | None = None
@@ -70,11 +66,11 @@ class PlanConfig:
     seed: int | None = None
     """of the weights and the order of the data (bench/chatbot.py measures the spread)"""
     fresh: bool = False
-    """start another beside an unfinished run"""
+    """start another run beside an unfinished one"""
     dry_run: bool = False
     """print the plan, write nothing"""
     log_file: Path | None = None
-    """append everything that is said to this file, too"""
+    """also append everything that is printed to this file"""
 
     def __post_init__(self) -> None:
         """Refuse a number that could be taken for "derive it"."""
@@ -84,32 +80,105 @@ class PlanConfig:
                 raise ValueError(f"{field.name}={value}: it must be 1 or more")
 
 
-def resolve(config: PlanConfig) -> PlanConfig:
-    """Fill in what neither the driver nor the user said."""
+@dataclass(frozen=True)
+class Training:
+    """How long one training stage learns."""
+
+    num_iterations: int  # steps; 0: as many as fit into its share of the run's time
+    warmdown: float  # share of the steps in which the learning rate falls to 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run with every question answered. Its JSON is asdict; see from_json."""
+
+    driver: str
+    model_tag: str
+    data: str
+    data_shards: int
+    tokenizer_max_chars: int
+    depth: int
+    vocab_size: int
+    max_seq_len: int  # tokens
+    device_batch_size: int  # rows
+    total_batch_size: int  # tokens per step
+    eval_tokens: int
+    split_tokens: int
+    memory_gb: int
+    matrix_lr: float
+    seed: int
+    wandb_run: str  # "": not sent to Weights & Biases
+    run_budget_s: int  # seconds for the whole run; 0: every stage has its number of steps
+    training: Mapping[str, Training]  # by stage
+    max_seconds: Mapping[str, int]  # by stage that measures
+
+    @property
+    def model(self) -> GPTConfig:
+        """The model's shape."""
+        return GPTConfig(self.depth, self.vocab_size, self.max_seq_len)
+
+    @property
+    def batch(self) -> BatchSizes:
+        """What one step is made of."""
+        return BatchSizes(
+            self.device_batch_size, self.total_batch_size, self.eval_tokens, self.split_tokens
+        )
+
+    @staticmethod
+    def from_json(whole: Mapping[str, Any]) -> Recipe:
+        """The recipe whose asdict this was."""
+        training = {name: Training(**values) for name, values in whole["training"].items()}
+        values: dict[str, Any] = {**whole, "training": training}
+        return Recipe(**values)
+
+
+def resolve(config: PlanConfig) -> tuple[Recipe, list[str]]:
+    """The recipe, and a line about each decision that a user should know of."""
     data, note = dataset.resolve_auto(config.data or "tinyworld", config.data_shards or 4)
-    if note:
-        say(note)
-    timed = config.time_budget_s is not None
+    notes = [note] if note else []
+    budget_s = config.time_budget_s
     depth, vocab_size, shards = 4, dataset.default_vocab_size(data), 4
-    if config.time_budget_s is not None and data == "tinyworld":
+    if budget_s is not None and data == "tinyworld":
         vocab_size, shards = TINYWORLD_VOCAB_SIZE, TINYWORLD_NUM_SHARDS
-        depth = next(d for most, d in TINYWORLD_DEPTHS if config.time_budget_s <= most)
+        depth = next(depth for up_to, depth in TINYWORLD_DEPTHS if budget_s <= up_to)
         if config.depth is None:
-            say(f"depth {depth} for such a time (docs/learning.md says why)")
-    shards = config.data_shards or shards
-    return replace(
-        config,
-        depth=config.depth or depth,
-        base_iterations=config.base_iterations or (None if timed else ITERATIONS["base"]),
-        mid_iterations=config.mid_iterations or (None if timed else ITERATIONS["mid"]),
-        sft_iterations=config.sft_iterations or (None if timed else ITERATIONS["sft"]),
-        data_shards=shards,
-        data=data,
-        memory_gb=config.memory_gb or 16,
-        max_seq_len=config.max_seq_len or 256,
-        vocab_size=config.vocab_size or vocab_size,
-        tokenizer_max_chars=config.tokenizer_max_chars or 500_000_000,
+            notes.append(f"depth {depth} for such a time (docs/learning.md says why)")
+    model = GPTConfig(
+        config.depth or depth, config.vocab_size or vocab_size, config.max_seq_len or 256
     )
+    batch = batch_of(config, data, model)
+    # Steps of so few tokens are noisier, and want a smaller rate; a card takes larger ones.
+    small_steps = budget_s is not None and data == "tinyworld" and not _by_card(config)
+    recipe = Recipe(
+        driver=config.driver,
+        model_tag=config.model_tag or f"d{model.depth}",
+        data=data,
+        data_shards=config.data_shards or shards,
+        tokenizer_max_chars=config.tokenizer_max_chars or 500_000_000,
+        depth=model.depth,
+        vocab_size=model.vocab_size,
+        max_seq_len=model.max_seq_len,
+        device_batch_size=batch.device_batch_size,
+        total_batch_size=batch.total_batch_size,
+        eval_tokens=batch.eval_tokens,
+        split_tokens=batch.split_tokens,
+        memory_gb=config.memory_gb or 16,
+        matrix_lr=TINYWORLD_MATRIX_LR if small_steps else OptimConfig().matrix_lr,
+        seed=DEFAULTS["seed"] if config.seed is None else config.seed,
+        wandb_run=config.wandb_run or "",
+        run_budget_s=budget_s or 0,
+        training={stage.name: _training(stage, config) for stage in TRAINED},
+        max_seconds=max_seconds(budget_s),
+    )
+    return recipe, [*notes, *batch.notes]
+
+
+def _training(stage: Stage, config: PlanConfig) -> Training:
+    """The user's number of steps for a stage (such as base_iterations), else time or default."""
+    given = getattr(config, f"{stage.checkpoint}_iterations", None)
+    if given is None and config.time_budget_s is not None:
+        return Training(0, stage.timed_warmdown)
+    return Training(given or stage.num_iterations, stage.warmdown)
 
 
 def _by_card(config: PlanConfig) -> bool:
@@ -117,68 +186,136 @@ def _by_card(config: PlanConfig) -> bool:
     return not config.memory_is_given and memory.card() is not None
 
 
-def batch_of(config: PlanConfig) -> BatchSizes:
+def batch_of(config: PlanConfig, data: str, model: GPTConfig) -> BatchSizes:
     """The table's batch; with a time budget the one that learns most, unless the user gave one."""
-    device, total = config.device_batch_size, config.total_batch_size
-    by_card = _by_card(config)
+    rows, total = config.device_batch_size, config.total_batch_size
+    memory_gb, by_card = config.memory_gb or 16, _by_card(config)
     # On a card a step takes as long for the table's first row as for the few tokens that are best
     # where every token costs time.
-    if config.time_budget_s is not None and device is None and total is None and not by_card:
-        length = config.max_seq_len or 0
-        tokens = TINYWORLD_TOKENS if config.data == "tinyworld" else TIMED_TOKENS
-        device = max(1, min(tokens // length, (config.memory_gb or 0) // 2))
-        total = max(1, round(tokens / (device * length))) * device * length
+    if config.time_budget_s is not None and rows is None and total is None and not by_card:
+        length = model.max_seq_len
+        tokens = TINYWORLD_TOKENS if data == "tinyworld" else TIMED_TOKENS
+        rows = max(1, min(tokens // length, memory_gb // 2))
+        total = max(1, round(tokens / (rows * length))) * rows * length
     return batch_sizes(
-        config.memory_gb or 0,
-        config.max_seq_len or 0,
-        device,
+        memory_gb,
+        model.max_seq_len,
+        rows,
         total,
         config.eval_tokens,
         config.split_tokens,
-        fits=fits_card(_model(config)) if by_card else None,
+        fits=fits_card(model) if by_card else None,
     )
 
 
-def _model(config: PlanConfig) -> GPTConfig:
-    return GPTConfig(config.depth or 0, config.vocab_size or 0, config.max_seq_len or 0)
+def max_seconds(budget_s: int | None) -> dict[str, int]:
+    """Stage that measures -> seconds that it may take.
 
-
-def choose_tag(config: PlanConfig) -> tuple[str, list[str]]:
-    """(tag, lines to say). Nothing is overwritten: a finished d4 makes it d4-2.
-
-    Raises UserError where an unfinished one stands, with how to continue and how to start another.
+    >>> max_seconds(None), max_seconds(1200)
+    ({'base_eval': 60, 'chat_eval': 120}, {'base_eval': 24, 'chat_eval': 48})
     """
-    wanted = checkpoints.check_tag(config.model_tag or f"d{config.depth}")
-    names = (wanted if n == 1 else f"{wanted}-{n}" for n in range(1, 10_000))
-    for tag in names:
-        if not records.exists(tag):
-            note = f"{wanted} is there already: this run trains {tag}" if tag != wanted else ""
-            return tag, [note] if note else []
-        if config.model_tag is not None and records.is_trained(tag):
-            raise UserError(
-                f"MODEL_TAG={tag}: that model is finished, and nothing is overwritten; "
-                "choose another name"
-            )
-        if not records.is_trained(tag) and not config.fresh:
-            raise UserError(
-                f"{tag} is unfinished: continue it with bash dev/continue_training.sh, "
-                f"or start another beside it with FRESH=1"
-            )
-    raise AssertionError("ten thousand models of one name")
+    bounds = {"base_eval": (CORE_SECONDS, CORE_SHARE), "chat_eval": (CHAT_SECONDS, CHAT_SHARE)}
+    return {
+        name: seconds if budget_s is None else max(8, min(seconds, round(share * budget_s)))
+        for name, (seconds, share) in bounds.items()
+    }
 
 
-def time_shares(data: str | None) -> dict[str, int]:
-    """Stage -> share of a time budget."""
-    return TINYWORLD_SHARES if data == "tinyworld" else TIME_SHARES
+# ---- what may change about a run that is continued: each gives another recipe -------------------
 
 
-def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
-    """The plan as (name, value) pairs for a person; a program may read them too."""
-    model = _model(config)
-    iterations = (config.base_iterations, config.mid_iterations, config.sft_iterations)
+def with_rows(recipe: Recipe, at_most: int) -> Recipe:
+    """Up to so many rows at once, for as many tokens per step: a step stays the same step."""
+    total, length = recipe.total_batch_size, recipe.max_seq_len
+    fitting = (rows for rows in range(at_most, 0, -1) if total % (rows * length) == 0)
+    return replace(recipe, device_batch_size=next(fitting))
+
+
+def with_time(recipe: Recipe, budget_s: int, begun: Collection[str]) -> Recipe:
+    """So many seconds from now on: sizes the stages that have not begun.
+
+    The steps of one that has begun stay, since its learning rate has followed them.
+    """
+    training = dict(recipe.training)
+    if not recipe.run_budget_s:  # else what has no number of steps is timed already
+        for stage in TRAINED:
+            if stage.name not in begun:
+                training[stage.name] = Training(0, stage.timed_warmdown)
+    return replace(
+        recipe, run_budget_s=budget_s, training=training, max_seconds=max_seconds(budget_s)
+    )
+
+
+# ---- the command of a stage ---------------------------------------------------------------------
+
+
+def share_of_time(recipe: Recipe, stage: Stage) -> int:
+    """A training stage's percentage of the time that a run trains."""
+    return stage.tinyworld_share if recipe.data == "tinyworld" else stage.share
+
+
+def stage_budget_s(
+    recipe: Recipe, stage: Stage, left_s: float, unfinished: Collection[Stage]
+) -> float:
+    """A training stage's part of the seconds that are left, by the shares of what is unfinished."""
+    for later in STAGES[STAGES.index(stage) + 1 :]:
+        if not later.checkpoint:
+            left_s -= LOADING_S + recipe.max_seconds.get(later.name, 0)
+    shares = sum(share_of_time(recipe, each) for each in unfinished)
+    return max(1.0, left_s * share_of_time(recipe, stage) / shares)
+
+
+def flags_of(recipe: Recipe, stage: Stage) -> dict[str, object]:
+    """Flag -> value of a stage's command, apart from the time it has and from --resume."""
+    shards = {"data_shards": recipe.data_shards}
+    if stage.name == "data":  # what must be there before anything trains; fineweb's rest follows
+        first = min(recipe.data_shards, fineweb.FIRST_SHARDS)
+        n = first if recipe.data == "fineweb" else recipe.data_shards
+        return {"data": recipe.data, "num_shards": n}
+    if stage.name == "tokenizer":
+        size = {"vocab_size": recipe.vocab_size, "max_chars": recipe.tokenizer_max_chars}
+        return {"data": recipe.data, **shards, **size}
+    tag = {"model_tag": recipe.model_tag}
+    if stage.name == "base_eval":
+        rows = {n: getattr(recipe, n) for n in ("device_batch_size", "split_tokens")}
+        return tag | rows | _bounds(recipe, stage, CORE_PROBLEMS)
+    if stage.name == "chat_eval":
+        return tag | {"source": TRAINED[-1].checkpoint} | _bounds(recipe, stage, CHAT_PROBLEMS)
+    if stage.name == "report":  # the overnight run leaves its report where one looks for it
+        if recipe.driver == "runmac_overnight":
+            return {**tag, "copy": ROOT / "report_overnight.md"}
+        return dict(tag)
+    # A training stage. Mid and SFT inherit the learning rates of the base model.
+    new = {"depth": recipe.depth, **shards, "matrix_lr": recipe.matrix_lr}
+    training = recipe.training[stage.name]
+    steps = {"num_iterations": training.num_iterations} if training.num_iterations else {}
+    same = (
+        "device_batch_size", "total_batch_size", "max_seq_len", "eval_tokens", "memory_gb", "seed",
+    )  # fmt: skip
+    return {
+        **({} if stage.parent else new),
+        **tag,
+        "data": recipe.data,
+        **steps,
+        "warmdown": training.warmdown,
+        **{name: getattr(recipe, name) for name in same},
+        **({"wandb_run": recipe.wandb_run} if recipe.wandb_run else {}),
+    }
+
+
+def _bounds(recipe: Recipe, stage: Stage, problems: int) -> dict[str, object]:
+    return {"max_problems": problems, "max_seconds": recipe.max_seconds[stage.name]}
+
+
+# ---- the plan, for a person ---------------------------------------------------------------------
+
+
+def plan_lines(recipe: Recipe) -> list[tuple[str, str]]:
+    """The recipe as (name, value) pairs for a person; a program may read them, too."""
+    model, batch = recipe.model, recipe.batch
     lines = [
-        ("data", dataset.describe(config.data or "", config.data_shards or 0)),
-        ("model_tag", str(config.model_tag)),
+        ("data", dataset.describe(recipe.data, recipe.data_shards)),
+        ("model_tag", recipe.model_tag),
         ("depth", str(model.depth)),
         ("vocab_size", f"{model.vocab_size:,}"),
         ("parameters", f"{model.num_params():,}"),
@@ -186,39 +323,39 @@ def plan_lines(config: PlanConfig, batch: BatchSizes) -> list[tuple[str, str]]:
         ("eval_tokens", f"{batch.eval_tokens:,}"),
         ("split_tokens", f"{batch.split_tokens:,}"),
     ]
-    for stage, n in zip(TRAINED, iterations, strict=True):
-        if n is None:
-            share = f"{time_shares(config.data)[stage.name]} % of the time"
-            lines.append((stage.name, f"as many iterations as fit into {share}"))
-        else:
-            tokens = n * batch.total_batch_size
-            lines.append((stage.name, f"{counted(n, 'iteration')}, {tokens:,} tokens"))
-    if config.time_budget_s is not None:
-        minutes = f"{config.time_budget_s / 60:.3g}, the time budget"
+    steps = 0
+    for stage in TRAINED:
+        n = recipe.training[stage.name].num_iterations
+        steps += n
+        tokens = n * batch.total_batch_size
+        share = share_of_time(recipe, stage)
+        words = f"{counted(n, 'step')}, {tokens:,} tokens"
+        lines.append((stage.name, words if n else f"as many steps as fit in {share} % of the time"))
+    if recipe.run_budget_s:
+        minutes = f"{recipe.run_budget_s / 60:.3g}, the time budget"
     else:
-        steps = sum(n or 0 for n in iterations)
         seconds = steps * _step_seconds(model, batch.total_batch_size)
         minutes = f"about {max(1, round(seconds / 60))} to train, on the CPU of this machine"
     free_gb = storage.free_bytes(storage.base_dir()) / 1e9
-    lines += [
+    return [
+        *lines,
         ("minutes", minutes),
-        ("memory_gb", _memory_in_words(model, batch.device_batch_size, config.memory_gb or 0)),
-        ("disk_gb", f"about {_disk_bytes(model, config) / 1e9:.1f}; free: {free_gb:.0f}"),
+        ("memory_gb", _memory_in_words(recipe)),
+        ("disk_gb", f"about {_disk_bytes(recipe) / 1e9:.1f}; free: {free_gb:.0f}"),
         ("base_dir", str(storage.base_dir())),
     ]
-    return lines
 
 
-def _memory_in_words(model: GPTConfig, rows: int, memory_gb: int) -> str:
-    card = memory.card()
+def _memory_in_words(recipe: Recipe) -> str:
+    model, rows, card = recipe.model, recipe.device_batch_size, memory.card()
     if card is not None:
         needed = model.training_bytes(rows, "cuda", card.float_bytes) / 1e9
         return f"about {needed + 0.5:.1f} of the {card.memory_bytes / 1e9:.0f} of the card"
-    return f"about {model.training_bytes(rows) / 1e9 + 0.5:.1f} of {memory_gb}"
+    return f"about {model.training_bytes(rows) / 1e9 + 0.5:.1f} of {recipe.memory_gb}"
 
 
 def _step_seconds(model: GPTConfig, tokens: int) -> float:
-    """Estimate of an update from the speed of a matmul, taken now (a quarter of a second)."""
+    """Estimate of a step from the speed of a matmul, measured now (a quarter of a second)."""
     import numpy as np
 
     n = 1024
@@ -228,103 +365,15 @@ def _step_seconds(model: GPTConfig, tokens: int) -> float:
     while time.monotonic() - started < 0.2:
         a @ a
         rounds += 1
-    flops_a_second = rounds * 2 * n**3 / (time.monotonic() - started)
+    flops_per_second = rounds * 2 * n**3 / (time.monotonic() - started)
     width = model.n_embd
-    # Newton-Schulz, five rounds: 4 square matrices and 2 of four times the size, a layer.
+    # Newton-Schulz, five rounds per layer: 4 square matrices and 2 of four times the size.
     newton_schulz = 5 * model.depth * width**3 * (4 * 6 + 2 * (4 * 4 + 2))
     flops = model.flops_per_token() * tokens + newton_schulz
-    return flops / (TRAINING_SHARE_OF_PEAK * flops_a_second)
+    return flops / (TRAINING_SHARE_OF_PEAK * flops_per_second)
 
 
-def _disk_bytes(model: GPTConfig, config: PlanConfig) -> float:
-    shards = (config.data_shards or 0) * SHARD_MB.get(config.data or "", 0.0) * 1e6
-    checkpoint = 4 * model.num_params() * 2.5  # weights, and one or two moments of each
+def _disk_bytes(recipe: Recipe) -> float:
+    shards = recipe.data_shards * SHARD_MB.get(recipe.data, 0.0) * 1e6
+    checkpoint = 4 * recipe.model.num_params() * 2.5  # weights, and one or two moments of each
     return shards + len(TRAINED) * checkpoints.KEPT_STEPS * checkpoint
-
-
-def stage_flags(config: PlanConfig, batch: BatchSizes) -> dict[str, list[str]]:
-    """The command line of every stage, as a user could type it."""
-    tag = f"--model_tag={config.model_tag}"
-    data = f"--data={config.data}"
-    shards = f"--data_shards={config.data_shards}"
-    training = [
-        tag,
-        data,
-        f"--device_batch_size={batch.device_batch_size}",
-        f"--total_batch_size={batch.total_batch_size}",
-        f"--max_seq_len={config.max_seq_len}",
-        f"--eval_tokens={batch.eval_tokens}",
-        f"--memory_gb={config.memory_gb}",
-    ]
-    if config.seed is not None:
-        training.append(f"--seed={config.seed}")
-    if config.wandb_run:
-        training.append(f"--wandb_run={config.wandb_run}")
-    return {
-        "data": [data, f"--num_shards={_shards_first(config)}"],
-        "tokenizer": [
-            data,
-            shards,
-            f"--vocab_size={config.vocab_size}",
-            f"--max_chars={config.tokenizer_max_chars}",
-        ],
-        "base_train": [
-            f"--depth={config.depth}",
-            shards,
-            *_iterations("base_train", config.base_iterations),
-            *_learning_rate(config),
-            *training,
-        ],
-        "base_eval": [
-            tag,
-            f"--device_batch_size={batch.device_batch_size}",
-            f"--split_tokens={batch.split_tokens}",
-            f"--max_problems={CORE_PROBLEMS}",
-            f"--max_seconds={bounds_s(config.time_budget_s)['base_eval']}",
-        ],
-        "mid_train": [*_iterations("mid_train", config.mid_iterations), *training],
-        "chat_sft": [*_iterations("chat_sft", config.sft_iterations), *training],
-        "chat_eval": [
-            tag,
-            "--source=sft",
-            f"--max_problems={CHAT_PROBLEMS}",
-            f"--max_seconds={bounds_s(config.time_budget_s)['chat_eval']}",
-        ],
-        "report": [tag, *_copy(config)],
-    }
-
-
-def _shards_first(config: PlanConfig) -> int:
-    """Shards that must be there before anything trains; fineweb's others come meanwhile."""
-    shards = config.data_shards or 0
-    return min(shards, fineweb.FIRST_SHARDS) if config.data == "fineweb" else shards
-
-
-def bounds_s(budget_s: int | None) -> dict[str, int]:
-    """Stage that measures -> seconds that it may take.
-
-    >>> bounds_s(None), bounds_s(1200)
-    ({'base_eval': 60, 'chat_eval': 120}, {'base_eval': 24, 'chat_eval': 48})
-    """
-    most = {"base_eval": (CORE_SECONDS, CORE_SHARE), "chat_eval": (CHAT_SECONDS, CHAT_SHARE)}
-    return {
-        name: seconds if budget_s is None else max(8, min(seconds, round(share * budget_s)))
-        for name, (seconds, share) in most.items()
-    }
-
-
-def _copy(config: PlanConfig) -> list[str]:
-    """The overnight run leaves its report where one looks in the morning."""
-    overnight = config.driver == "runmac_overnight"
-    return [f"--copy={ROOT / 'report_overnight.md'}"] if overnight else []
-
-
-def _learning_rate(config: PlanConfig) -> list[str]:
-    """Of the base model; mid and SFT inherit it."""
-    timed = config.time_budget_s is not None and config.data == "tinyworld"
-    smaller = timed and not _by_card(config)
-    return [f"--matrix_lr={TINYWORLD_MATRIX_LR}"] if smaller else []
-
-
-def _iterations(stage: str, n: int | None) -> list[str]:
-    return TIMED_FLAGS[stage] if n is None else [f"--num_iterations={n}"]

@@ -1,6 +1,7 @@
-"""What there is of each run: its plan, what is finished, what was measured, when it worked.
+"""What exists of each run: its plan, what is finished, what was measured, when it worked.
 
-A run is a tag. Its plan is pipeline/<tag>.json, where every stage also notes when it began.
+A run is a tag. Its plan is pipeline/<tag>.json: the recipe, what the user had said, and a note of
+each stage that began.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nanochat.run import old_plans
+from nanochat.run.recipe import PlanConfig, Recipe
 from nanochat.stages import STAGES, TRAINED, Stage
 from nanochat.system import storage
 from nanochat.system.errors import UserError
 from nanochat.training import checkpoint_manager as checkpoints
 
+SCHEMA = 2
 # A model that has read fewer tokens mostly guesses, unless it answers so many questions.
 SMOKE_TEST_TOKENS, SOME_ANSWERS = 1_000_000, 0.3
 
@@ -30,19 +35,49 @@ class Worked(NamedTuple):
     session: str  # one run of a driver
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A run's recipe and its history."""
+
+    recipe: Recipe
+    given: dict[str, Any]  # what the user and the driver had said: fields of PlanConfig
+    number: int  # later plans have higher ones, whatever the clock says
+    time: float
+    budget_since: str = ""  # the session from which run_budget_s counts; "": from the start
+    started: list[list[Any]] = field(default_factory=list)  # [Unix seconds, stage, session]
+
+    def said(self) -> PlanConfig:
+        """What the user had said, as it was said."""
+        return PlanConfig(**self.given)
+
+
 def plan_path(tag: str) -> Path:
     """Where the plan of a tag is."""
     return storage.base_dir() / "pipeline" / f"{checkpoints.check_tag(tag)}.json"
 
 
-def read_plan(tag: str) -> dict[str, Any]:
-    """The plan of a tag. Raises UserError where there is none."""
+def read_plan(tag: str) -> Plan:
+    """The plan of a tag. Raises UserError where none exists, or only a newer version's."""
     path = plan_path(tag)
     if not path.exists():
         others = ", ".join(tag for *_, tag in _plans())
         there_is = f"there is: {others}" if others else "start one with bash dev/runcpu.sh"
         raise UserError(f"no run named {tag} in {path.parent}; {there_is}")
-    return storage.read_json(path)
+    whole = storage.read_json(path)
+    schema = whole.pop("schema", 1)
+    if schema == 1:
+        whole = old_plans.from_schema_1(whole)
+    elif schema != SCHEMA:
+        raise UserError(
+            f"{path} was written by another version (schema {schema!r}, this one reads {SCHEMA}): "
+            "continue that run with the version that started it"
+        )
+    return Plan(recipe=Recipe.from_json(whole.pop("recipe")), **whole)
+
+
+def write_plan(plan: Plan) -> None:
+    """Write it under the tag of its recipe, whole or not at all."""
+    storage.write_json(plan_path(plan.recipe.model_tag), {"schema": SCHEMA, **asdict(plan)})
 
 
 def _plans() -> list[tuple[int, float, str]]:
@@ -53,7 +88,7 @@ def _plans() -> list[tuple[int, float, str]]:
 
 
 def next_number() -> int:
-    """Of a plan that is about to be made."""
+    """The number of a plan that is about to be made."""
     return 1 + max((number for number, *_ in _plans()), default=0)
 
 
@@ -124,15 +159,16 @@ def metrics_of(name: str, tag: str) -> list[dict[str, Any]]:
 
 def measured(stage: str, tag: str) -> dict[str, float] | None:
     """What a stage that only measures found."""
-    records = metrics_of(next(s.measures or "" for s in STAGES if s.name == stage), tag)
-    return records[-1]["eval"] if records else None
+    name = next(each.measures for each in STAGES if each.name == stage)
+    lines = metrics_of(name or "", tag)
+    return lines[-1]["eval"] if lines else None
 
 
 def note_start(tag: str, stage: str, session: str) -> None:
-    """Keep in the plan that a stage begins now."""
-    whole = read_plan(tag)
-    whole.setdefault("started", []).append([round(time.time(), 3), stage, session])
-    storage.write_json(plan_path(tag), whole)
+    """Note in the plan that a stage begins now."""
+    plan = read_plan(tag)
+    start = [round(time.time(), 3), stage, session]
+    write_plan(replace(plan, started=[*plan.started, start]))
 
 
 def worked(tag: str, now: float | None = None) -> list[Worked]:
@@ -142,7 +178,7 @@ def worked(tag: str, now: float | None = None) -> list[Worked]:
     ends with its last line of metrics.
     """
     alive = sorted(_times_of_metrics(tag))
-    starts = read_plan(tag).get("started", [])
+    starts = read_plan(tag).started
     stretches = []
     for i, (started, stage, session) in enumerate(starts):
         if i + 1 < len(starts):
@@ -153,6 +189,18 @@ def worked(tag: str, now: float | None = None) -> list[Worked]:
             ended = max((t for t in alive if started <= t < ended), default=started)
         stretches.append(Worked(stage, started, ended, session))
     return stretches
+
+
+def spent_s(plan: Plan) -> float:
+    """Seconds of the run's budget that its work has taken so far. Downloads do not count."""
+    stretches = worked(plan.recipe.model_tag, time.time())
+    sessions = [work.session for work in stretches]
+    first = sessions.index(plan.budget_since) if plan.budget_since in sessions else 0
+    return sum(
+        max(0.0, work.ended - work.started)  # a clock may have gone back
+        for work in stretches[first:]
+        if not (work.stage == "data" and plan.recipe.data == "fineweb")
+    )
 
 
 def _times_of_metrics(tag: str) -> Iterator[float]:

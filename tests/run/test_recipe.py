@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
-from nanochat.run.recipe import PlanConfig, batch_of, plan_lines, resolve, stage_flags
+from nanochat.run.recipe import PlanConfig, Recipe, flags_of, plan_lines, resolve
+from nanochat.stages import TRAINED
 from nanochat.system import memory
 
 PLAN = PlanConfig(depth=4, data="tinyworld", memory_gb=8, max_seq_len=256, vocab_size=65_536)
@@ -33,19 +35,26 @@ def card_of(monkeypatch: pytest.MonkeyPatch):
 )
 def test_a_batch_for_the_card(card_of, gb: float, said: dict, rows: int, total: int) -> None:
     card_of(gb)
-    batch = batch_of(replace(PLAN, **said))
-    assert (batch.device_batch_size, batch.total_batch_size) == (rows, total)
+    recipe, _ = resolve(replace(PLAN, **said))
+    assert (recipe.device_batch_size, recipe.total_batch_size) == (rows, total)
 
 
 def test_the_plan_says_how_much_of_the_card_is_used(card_of) -> None:
     card_of(24)
-    lines = dict(plan_lines(PLAN, batch_of(PLAN)))
+    lines = dict(plan_lines(resolve(PLAN)[0]))
     assert lines["memory_gb"] == "about 3.4 of the 24 of the card"
 
 
 def test_small_steps_have_their_learning_rate_only_where_steps_are_small(card_of) -> None:
-    timed = resolve(replace(PLAN, time_budget_s=1_200))
-    assert "--matrix_lr=0.012" in stage_flags(timed, batch_of(timed))["base_train"]
+    timed = replace(PLAN, time_budget_s=1_200)
+    assert flags_of(resolve(timed)[0], TRAINED[0])["matrix_lr"] == 0.012
     card_of(24)
-    flags = stage_flags(timed, batch_of(timed))["base_train"]
-    assert not [flag for flag in flags if flag.startswith("--matrix_lr")]
+    assert flags_of(resolve(timed)[0], TRAINED[0])["matrix_lr"] == 0.02
+
+
+@pytest.mark.parametrize("said", [{}, {"time_budget_s": 1_200}, {"wandb_run": "x", "seed": 0}])
+def test_a_recipe_leaves_nothing_open_and_survives_json(said: dict) -> None:
+    recipe, _ = resolve(PlanConfig(**said))
+    whole = asdict(recipe)
+    assert None not in whole.values()
+    assert Recipe.from_json(json.loads(json.dumps(whole))) == recipe

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from nanochat.run import pipeline, recipe, records
-from nanochat.run.recipe import PlanConfig, batch_of, resolve, stage_flags
-from nanochat.stages import TRAINED
-from nanochat.system import storage
+from nanochat.run import pipeline, records
+from nanochat.run.recipe import PlanConfig, flags_of, resolve, stage_budget_s
+from nanochat.stages import STAGES, TRAINED
 
 
-def keep_plan(tag: str, started: list, **variables) -> None:
-    resolved = resolve(PlanConfig(**{"model_tag": tag, "memory_gb": 16, **variables}))
-    storage.write_json(
-        records.plan_path(tag),
-        {
-            "time": 1000.0,
-            "variables": asdict(resolved),
-            "stages": stage_flags(resolved, batch_of(resolved)),
-            "started": started,
-        },
-    )
+def keep_plan(tag: str, started: list, **given) -> None:
+    given = {"model_tag": tag, "memory_gb": 16, **given}
+    recipe, _ = resolve(PlanConfig(**given))
+    records.write_plan(records.Plan(recipe, given, 1, 1000.0, started=started))
+
+
+def flags(stage: str, tag: str = "d4") -> dict[str, object]:
+    """The flags of a stage by the plan as it stands."""
+    this = next(s for s in STAGES if s.name == stage)
+    return flags_of(records.read_plan(tag).recipe, this)
 
 
 def write_metrics(base: Path, name: str, tag: str, records: list[dict]) -> None:
@@ -62,37 +60,32 @@ def test_a_budget_counts_work_not_breaks_nor_downloads(base_dir: Path) -> None:
     ]
     keep_plan("d4", started, time_budget_s=1200)
     write_metrics(base_dir, "base", "d4", [{"time": now - 8700}])
-    assert pipeline._spent_s("d4", "tinyworld", None) == pytest.approx(100 + 200 + 60, abs=1)
-    assert pipeline._spent_s("d4", "fineweb", None) == pytest.approx(200 + 60, abs=1)
-    assert pipeline._spent_s("d4", "tinyworld", "b") == pytest.approx(60, abs=1)
+    plan = records.read_plan("d4")
+    web = replace(plan, recipe=replace(plan.recipe, data="fineweb"))
+    assert records.spent_s(plan) == pytest.approx(100 + 200 + 60, abs=1)
+    assert records.spent_s(web) == pytest.approx(200 + 60, abs=1)
+    assert records.spent_s(replace(plan, budget_since="b")) == pytest.approx(60, abs=1)
     # A clock that went back an hour between two stages takes nothing away.
     keep_plan("d4", [[now - 60, "data", "a"], [now - 3660, "base_train", "a"], [now, "x", "b"]])
-    assert pipeline._spent_s("d4", "tinyworld", "b") == pytest.approx(0, abs=1)
-    assert pipeline._spent_s("d4", "tinyworld", None) >= 0
+    plan = records.read_plan("d4")
+    assert records.spent_s(replace(plan, budget_since="b")) == pytest.approx(0, abs=1)
+    assert records.spent_s(plan) >= 0
 
 
 def test_the_stages_of_a_budget_leave_room_for_measuring(base_dir: Path) -> None:
-    keep_plan("d4", [], time_budget_s=1200)
-    whole = records.read_plan("d4")
-    base = pipeline._share_s(TRAINED[0], "d4", 1200.0, whole)
-    mid = pipeline._share_s(TRAINED[1], "d4", 1200.0, whole)
-    share = recipe.TINYWORLD_SHARES
-    assert base < share["base_train"] * 12  # nothing is finished: all three share what is left
-    assert base > 0.9 * share["base_train"] * 12
-    assert mid > 0.9 * share["mid_train"] * 12
-    assert pipeline._share_s(TRAINED[0], "d4", -50.0, whole) == 1.0
+    recipe, _ = resolve(PlanConfig(time_budget_s=1200))
+    base, mid = (stage_budget_s(recipe, s, 1200.0, TRAINED) for s in TRAINED[:2])
+    base_share, mid_share = (s.tinyworld_share for s in TRAINED[:2])
+    assert base < base_share * 12  # nothing is finished: all three share what is left
+    assert base > 0.9 * base_share * 12
+    assert mid > 0.9 * mid_share * 12
+    assert stage_budget_s(recipe, TRAINED[0], -50.0, TRAINED) == 1.0
 
 
 def test_what_is_asked_in_a_run_is_bounded(base_dir: Path) -> None:
     def bounds(**variables) -> list[int]:
-        resolved = resolve(PlanConfig(model_tag="d4", memory_gb=16, **variables))
-        flags = stage_flags(resolved, batch_of(resolved))
-        return [
-            int(f.split("=")[1])
-            for name in ("base_eval", "chat_eval")
-            for f in flags[name]
-            if f.startswith("--max_seconds=")
-        ]
+        recipe, _ = resolve(PlanConfig(**variables))
+        return [flags_of(recipe, s)["max_seconds"] for s in STAGES if s.measures]
 
     assert bounds() == [60, 120]
     assert bounds(time_budget_s=180) == [8, 8]
@@ -114,7 +107,7 @@ def test_a_run_that_died_while_it_was_asked_is_finished(
     done = SimpleNamespace(state={"finished": True}, folder=Path("step_000001"), step=1)
     monkeypatch.setattr(records, "last_checkpoint", lambda stage, tag: done)
     pipeline.status(PlanConfig(model_tag="d4"))
-    assert "→ Will run: questions to the model → report" in capsys.readouterr().out
+    assert "→ Will run: evaluating the chat model → report" in capsys.readouterr().out
     write_metrics(base_dir, "chat_eval_sft", "d4", [{"time": 1.0, "eval": {"mean": 0.5}}])
     with pytest.raises(SystemExit) as ended:
         pipeline.status(PlanConfig(model_tag="d4"))
@@ -175,37 +168,30 @@ def test_wandb_is_asked_for_before_anything_is_made(
     assert not records.plan_path("d4").exists()
 
 
-def rows_planned(tag: str = "d4") -> list[str]:
-    stages = records.read_plan(tag)["stages"].values()
-    return [f for flags in stages for f in flags if f.startswith("--device_batch_size")]
-
-
 @pytest.mark.parametrize(
-    ("oom_kills", "used", "goes_on_with"),
-    [(1, 1e9, "4"), (0, 15e9, "4"), (0, 1e9, "8")],
+    ("oom_kills", "used", "rows"),
+    [(1, 1e9, 4), (0, 15e9, 4), (0, 1e9, 8)],
     ids=["the kernel says so", "nearly all of 16 GB", "killed by somebody"],
 )
 def test_a_kill_for_want_of_memory_halves_what_is_done_at_once(
-    base_dir: Path, capsys: pytest.CaptureFixture, oom_kills: int, used: float, goes_on_with: str
+    base_dir: Path, capsys: pytest.CaptureFixture, oom_kills: int, used: float, rows: int
 ) -> None:
     keep_plan("d4", [], device_batch_size=8, total_batch_size=4096)
     write_metrics(base_dir, "mid", "d4", [{"step": 3, "loss": 2.0, "memory_bytes": used}])
-    before = rows_planned()
     pipeline.killed(pipeline.KilledConfig("mid_train", "d4", oom_kills))
     said = capsys.readouterr().out
-    after = rows_planned()
-    assert after.count(f"--device_batch_size={goes_on_with}") >= 3
-    assert (before == after) == (goes_on_with == "8")
-    assert ("DEVICE_BATCH_SIZE=4 instead of 8" in said) == (goes_on_with == "4")
-    assert ("SIGKILL" in said) == (goes_on_with == "8")
+    for stage in ("base_eval", *(s.name for s in TRAINED)):
+        assert flags(stage)["device_batch_size"] == rows
+        assert flags("chat_sft")["total_batch_size"] == 4096
+    assert ("DEVICE_BATCH_SIZE=4 instead of 8" in said) == (rows == 4)
+    assert ("SIGKILL" in said) == (rows == 8)
 
 
 def test_one_row_can_not_be_halved(base_dir: Path, capsys: pytest.CaptureFixture) -> None:
     keep_plan("d4", [], device_batch_size=1, total_batch_size=512)
-    before = rows_planned()
     pipeline.killed(pipeline.KilledConfig("base_train", "d4", 1))
     assert "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH" in capsys.readouterr().out
-    assert rows_planned() == before
+    assert flags("base_train")["device_batch_size"] == 1
 
 
 # ---- what may be changed about a run that is continued
@@ -246,14 +232,13 @@ def test_other_memory_means_other_rows_for_as_many_tokens_per_step(
     base_dir: Path, continued, capsys: pytest.CaptureFixture, planned: dict, given: dict, rows: int
 ) -> None:
     keep_plan("d4", [], **planned)
-    before = records.read_plan("d4")["stages"]["base_train"]
-    flags = continued("base_train", **given)
-    assert f"--device_batch_size={rows}" in flags
-    if "memory_gb" in given:
-        assert f"--memory_gb={given['memory_gb']}" in flags
-    kept = [f for f in before if not f.startswith(("--device_batch_size", "--memory_gb"))]
-    assert set(kept) <= set(flags), "as many tokens per step"
-    changed = f"--device_batch_size={rows}" not in before
+    before = flags("base_train")
+    called = continued("base_train", **given)
+    changes = {"device_batch_size": rows, "memory_gb": given.get("memory_gb", before["memory_gb"])}
+    timed = [f for f in called if f.startswith("--time_budget_s")]
+    wanted = [f"--{name}={value}" for name, value in (before | changes).items()]
+    assert called == wanted + timed
+    changed = before["device_batch_size"] != rows
     assert ("as many tokens per step as before" in capsys.readouterr().out) == changed
     # It holds for what is still to do, without being said again.
     assert f"--device_batch_size={rows}" in continued("mid_train")
@@ -261,9 +246,9 @@ def test_other_memory_means_other_rows_for_as_many_tokens_per_step(
     assert "as many tokens" not in capsys.readouterr().out
 
 
-def budget_of(flags: list[str]) -> float | None:
-    found = pipeline._value_of(flags, "time_budget_s")
-    return None if found is None else float(found)
+def budget_of(called: list[str]) -> float | None:
+    found = [flag.split("=")[1] for flag in called if flag.startswith("--time_budget_s=")]
+    return float(found[0]) if found else None
 
 
 def test_a_time_given_to_a_run_of_iterations_sizes_what_has_not_begun(
@@ -271,16 +256,16 @@ def test_a_time_given_to_a_run_of_iterations_sizes_what_has_not_begun(
 ) -> None:
     keep_plan("d4", [], base_iterations=500)
     there_is(monkeypatch, base=False)
-    flags = continued("base_train", time_budget_s=1000)
-    assert "TIME_BUDGET: base training keeps its 500 iterations; " in capsys.readouterr().out
-    assert {"--num_iterations=500", "--resume"} <= set(flags)
-    assert budget_of(flags) is None
+    called = continued("base_train", time_budget_s=1000)
+    assert "TIME_BUDGET: base training keeps its 500 steps; " in capsys.readouterr().out
+    assert {"--num_iterations=500", "--warmdown=0.4", "--resume"} <= set(called)
+    assert budget_of(called) is None
     there_is(monkeypatch, base=True)
-    flags = continued("mid_train", time_budget_s=1000)
-    assert not [f for f in flags if f.startswith("--num_iterations")]
-    assert "--warmdown=0" in flags
-    assert "--max_seconds=40" in records.read_plan("d4")["stages"]["chat_eval"]
-    assert 100 < (budget_of(flags) or 0) < 250
+    called = continued("mid_train", time_budget_s=1000)
+    assert not [flag for flag in called if flag.startswith("--num_iterations")]
+    assert "--warmdown=0.0" in called
+    assert flags("chat_eval")["max_seconds"] == 40
+    assert 100 < (budget_of(called) or 0) < 250
     # Interrupted there, and continued without a word about time: what is left of it counts.
     there_is(monkeypatch, base=True, mid=False)
     assert 100 < (budget_of(continued("mid_train", "later")) or 0) < 250
@@ -295,7 +280,7 @@ def test_a_time_that_can_change_nothing_is_refused(
     keep_plan("d4", [])
     there_is(monkeypatch, base=True, mid=True, sft=False)
     before = records.read_plan("d4")
-    with pytest.raises(pipeline.UserError, match=r"SFT keeps its 100 iterations and is the last"):
+    with pytest.raises(pipeline.UserError, match=r"SFT keeps its 100 steps and is the last"):
         continued("chat_sft", time_budget_s=1000)
     assert records.read_plan("d4") == before
     assert "--num_iterations=100" in continued("chat_sft")
