@@ -1,45 +1,85 @@
-"""How the next token is chosen. A setting of it is a field of Sampling and a line of sample.
+"""How the next token is chosen: the settings with their rules, and the choice itself.
 
-Nothing here imports torch: a command checks its flags before it pays for that.
+A setting is one field of Sampling and a line in sample. The field makes the flag of the chat
+commands and the field of the API; its Rule bounds both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NamedTuple, get_type_hints
 
-if TYPE_CHECKING:
+import tyro
+
+if TYPE_CHECKING:  # a command checks its flags before it pays for torch
     from torch import Generator, Tensor
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 10  # below, the division overflows without a difference
-MAX_SEED = 2**63 - 1  # what torch's generators take
+MAX_INT = 2**63 - 1  # what torch's generators take as a seed; for token counts, in effect no limit
+
+
+class Rule(NamedTuple):
+    """The numbers that a setting takes: from low to high, and `off`, which turns it off."""
+
+    kind: type[int] | type[float]
+    low: float
+    high: float
+    off: float | None = None
+
+    def allows(self, value: object) -> bool:
+        """Whether the setting can have this value, whatever a request brings.
+
+        >>> rule = Rule(int, 1, 9)
+        >>> [v for v in (0, 1, 1.0, 1.5, True, "1", float("nan"), 10**999) if rule.allows(v)]
+        [1, 1.0]
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float):  # True == 1 in Python
+            return False
+        # The range first: int(nan), int(inf) and float(10**999) raise.
+        return value == self.off or (self.low <= value <= self.high and value == self.kind(value))
+
+    def __str__(self) -> str:
+        """The rule in words.
+
+        >>> str(Rule(int, 1, MAX_INT)), str(Rule(float, 0.01, 10, off=0))
+        ('a whole number from 1 to 2^63 - 1', 'a number from 0.01 to 10, or 0')
+        """
+        high = "2^63 - 1" if self.high == MAX_INT else self.high
+        rule = f"a {'whole ' if self.kind is int else ''}number from {self.low} to {high}"
+        return rule if self.off is None else f"{rule}, or {self.off}"
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen; temperature 0 takes the most likely one.
 
-    top_k None: among all tokens. seed None: never the same answer twice. Raises ValueError.
+    top_k None: among all tokens. seed None: a different answer each time. Raises ValueError.
     """
 
-    temperature: float = 0.0
-    top_k: int | None = 50
-    max_new_tokens: int = 256
-    seed: int | None = None
+    # Below 0.01 the division may overflow, and the most likely token would win anyway.
+    temperature: Annotated[float, Rule(float, 0.01, 10, off=0), tyro.conf.arg(aliases=["-t"])] = 0.0
+    """0: always the most likely word; around 0.8: livelier, and more often wrong"""
+    top_k: Annotated[int | None, Rule(int, 1, MAX_INT), tyro.conf.arg(aliases=["-k"])] = 50
+    """choose among this many of the most likely tokens"""
+    # Two names for one thing: the field calls it max_new_tokens, OpenAI's API max_tokens.
+    max_new_tokens: Annotated[
+        int, Rule(int, 1, MAX_INT), tyro.conf.arg(aliases=["--max-tokens"])
+    ] = 256
+    """longest answer, in tokens"""
+    seed: Annotated[int | None, Rule(int, 0, MAX_INT)] = None
+    """the same seed and question give the same answer (default: different each time)"""
 
     def __post_init__(self) -> None:
         """Check every field; the message names it, its value and the rule."""
-        least, most = MIN_TEMPERATURE, MAX_TEMPERATURE
-        if self.temperature != 0 and not least <= self.temperature <= most:
-            raise ValueError(
-                f"temperature={self.temperature}: it must be 0, or from {least} to {most}"
-            )
-        for name in ("top_k", "max_new_tokens"):
+        for name, rule in RULES.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: it must be 1 or more")
-        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
-            raise ValueError(f"seed={self.seed}: it must be from 0 to {MAX_SEED}")
+            if value is not None and not rule.allows(value):
+                raise ValueError(f"{name}={value}: it must be {rule}")
+
+
+RULES: dict[str, Rule] = {
+    name: next(fact for fact in hint.__metadata__ if isinstance(fact, Rule))
+    for name, hint in get_type_hints(Sampling, include_extras=True).items()
+}
 
 
 def sample(logits: Tensor, sampling: Sampling, generator: Generator) -> Tensor:
