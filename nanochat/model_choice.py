@@ -66,11 +66,11 @@ class ModelChoice:
         return checkpoints.find(self.source, self.model_tag, self.step)
 
     def load(self, checkpoint: Checkpoint) -> Loaded:
-        """Its model, tokenizer and device. Raises UserError for an unusable device or file."""
+        """Its model, frozen, and tokenizer. Raises UserError for an unusable device or file."""
         from nanochat.system.device import open_device
 
         device = open_device(self.device_type)
-        return Loaded(checkpoint.model(device), checkpoint.tokenizer(), device)
+        return Loaded(checkpoint.model(device).freeze(), checkpoint.tokenizer(), device)
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,22 @@ import contextlib
 import select
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
 
+from nanochat import stages
+from nanochat.model_choice import ModelChoice
+from nanochat.sampling import Sampling
 from nanochat.system import cli
 from nanochat.system.errors import UserError
 
 if TYPE_CHECKING:
     from nanochat.engine import Engine
-    from nanochat.sampling import Sampling
 
-MOST_SEED = 2**63 - 1  # what torch's generators take
-PASTED_S = 0.05  # a line that follows another so fast was not typed
+# A terminal that sends a paste line by line sends it all at once; nobody types a line in 50 ms.
+PASTED_S = 0.05
 
 
 class Words(NamedTuple):
@@ -31,7 +33,7 @@ class Words(NamedTuple):
 
 
 CHAT = Words("Type a question.", "You: ", "nanochat: ")
-# A base model has read no conversations: it continues each text by itself.
+# A base model was never shown a conversation: it continues each text on its own.
 BASE = Words("Type the beginning of a text.", "Text: ", "... ")
 COMMANDS = "/clear: start over; /quit or Ctrl-D: leave; Ctrl-C: stop an answer."
 
@@ -40,37 +42,12 @@ COMMANDS = "/clear: start over; /quit or Ctrl-D: leave; Ctrl-C: stop an answer."
 class Config:
     """Talk to a model; with --prompt, answer once and print nothing but the answer."""
 
-    source: Annotated[str, tyro.conf.arg(aliases=["-i"])] = "sft"
-    """sft, mid, or base, which continues texts and holds no conversation"""
     prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None
-    """ask this and leave; - reads it from standard input"""
-    model_tag: Annotated[str | None, tyro.conf.arg(aliases=["-g"])] = None
-    """which model (default: the newest)"""
-    step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
-    """which step (default: the last)"""
-    temperature: Annotated[float, tyro.conf.arg(aliases=["-t"])] = 0.0
-    """0: always the most likely word; around 0.8: livelier, and more often wrong"""
-    top_k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 50
-    """choose among so many tokens"""
-    seed: int | None = None
-    """the same seed and question give the same answer (default: never the same)"""
-    max_new_tokens: int = 256
-    """tokens of an answer at most"""
-    device_type: str | None = None
-    """cuda, mps or cpu (default: the best there is)"""
-
-    def __post_init__(self) -> None:
-        """Refuse nonsense by name."""
-        if self.source not in ("base", "mid", "sft"):
-            raise ValueError(f"-i {self.source}: it must be sft, mid or base")
-        if self.temperature != 0 and not 0.01 <= self.temperature <= 10:
-            raise ValueError(f"temperature={self.temperature}: it must be 0, or from 0.01 to 10")
-        for name in ("top_k", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
-        if self.seed is not None and not 0 <= self.seed <= MOST_SEED:
-            raise ValueError(f"seed={self.seed}: it must be from 0 to {MOST_SEED}")
-        cli.check_device_type(self.device_type)
+    """ask this and exit; - reads it from standard input"""
+    model: ModelChoice = field(default_factory=lambda: ModelChoice("sft"))
+    """which model to talk to; a base model continues texts instead of answering"""
+    sampling: Sampling = field(default_factory=Sampling)
+    """how it picks its words"""
 
 
 def main(config: Config) -> None:
@@ -78,37 +55,32 @@ def main(config: Config) -> None:
     text = sys.stdin.read() if config.prompt == "-" else config.prompt
     if text is not None and not text.strip():
         raise UserError("the prompt is empty: give a question after -p")
-    from nanochat.training import checkpoint_manager as checkpoints
-
-    found = checkpoints.find(config.source, config.model_tag, config.step)
-    from nanochat.engine import Engine  # torch: after what a user can get wrong
-    from nanochat.sampling import Sampling
-    from nanochat.system.device import open_device
+    found = config.model.find()
+    from nanochat.engine import Engine  # torch: only after everything a user can get wrong
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for answers
-        device = open_device(config.device_type)
-    engine = Engine(found.model(device).freeze(), found.tokenizer())
-    sampling = Sampling(config.temperature, config.top_k, config.max_new_tokens, config.seed)
-    base = config.source == "base"
+        model, tokenizer, _ = config.model.load(found)
+    engine, sampling = Engine(model, tokenizer), config.sampling
+    base = config.model.source not in stages.CHAT
     if text is not None:
-        # An argument that is not UTF-8 comes with lone surrogates, which no tokenizer takes.
+        # An argument that is not UTF-8 arrives with lone surrogates, which no tokenizer takes.
         text = text.strip().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         prompt, _ = prompt_of(engine, [{"role": "user", "content": text}], sampling, base)
         answer(engine, prompt, sampling, interruptible=sys.stdin.isatty())
         return
     words = BASE if base else CHAT
-    title = f"nanochat, {found.tag} ({config.source}, step {found.step:,})"
-    print(f"{title}. {words.help} {COMMANDS}", file=sys.stderr)
+    print(f"nanochat, {found.tag} ({config.model.source}, step {found.step:,})", file=sys.stderr)
+    print(f"{words.help}\n{COMMANDS}", file=sys.stderr)
     converse(engine, sampling, base)
 
 
 def converse(engine: Engine, sampling: Sampling, base: bool = False) -> None:
     """Read, answer, remember, until the user leaves; base: continue each text by itself."""
     with contextlib.suppress(ImportError):
-        import readline  # gives input() its line editing
+        import readline  # gives input() line editing and a history
 
-        # Python turns it off: with it a paste of several lines can be looked at before Enter.
-        # libedit (macOS) does not know it; read_message puts such lines together as well.
+        # Python turns this off. With it, a pasted text of several lines waits for Enter, so it can
+        # be read over first. libedit (macOS) does not know it; there read_message joins the lines.
         readline.parse_and_bind("set enable-bracketed-paste on")
     words = BASE if base else CHAT
     conversation: list[dict] = []
@@ -122,11 +94,13 @@ def converse(engine: Engine, sampling: Sampling, base: bool = False) -> None:
         except OSError:  # the terminal was closed
             return
         except KeyboardInterrupt:
+            # It was often meant for an answer that ended a moment ago: leaving at once would throw
+            # the conversation away for a key pressed too late.
             print()
             if leaving:
                 return
             leaving = True
-            print("(Ctrl-C once more leaves, as /quit and Ctrl-D do; else just go on)")
+            print("(press Ctrl-C again, or Ctrl-D, to leave)")
             continue
         leaving = False
         if text.lower() in ("quit", "exit", "/quit", "/exit"):
@@ -136,9 +110,10 @@ def converse(engine: Engine, sampling: Sampling, base: bool = False) -> None:
             print("(a new conversation)")
             continue
         if text.startswith("/") and "\n" not in text:
+            # A mistyped command would get a confident answer from a model that never saw one.
             if text.lower() != "/help":
                 print(f"({text.split()[0]} is not a command)")
-            print(f"({words.help} {COMMANDS})")
+            print(f"({words.help}\n {COMMANDS})")
             continue
         if not text:
             continue
@@ -149,15 +124,15 @@ def converse(engine: Engine, sampling: Sampling, base: bool = False) -> None:
             print(f"({error})")
             conversation.pop()
             continue
-        if dropped and not told:
+        if dropped and not told:  # once: from here on it is true of every answer
             told = True
-            print("(from here on the oldest messages are forgotten: no more fit)", file=sys.stderr)
+            print("(context full: dropping the oldest messages from here on)", file=sys.stderr)
         print(words.answer, end="", flush=True)
         conversation.append({"role": "assistant", "content": answer(engine, prompt, sampling)})
 
 
 def read_message(prompt: str) -> str:
-    """What the user types, or pastes: lines that come at once are one message.
+    """What the user types or pastes; lines that arrive together are one message.
 
     Raises what input() raises: EOFError, KeyboardInterrupt, and OSError from a closed terminal.
     """
@@ -179,6 +154,7 @@ def prompt_of(
     tokenizer, length = engine.tokenizer, engine.model.config.max_seq_len
     if not base:
         return prompt_with_room(conversation, tokenizer, length, sampling.max_new_tokens)
+    # No chat tokens: base training never shows them, and with them it would answer at its worst.
     ids = [tokenizer.bos, *tokenizer.encode(conversation[-1]["content"])]
     if len(ids) >= length:
         raise UserError(
@@ -194,6 +170,8 @@ def answer(
     """Stream the answer to standard output; returns it. interruptible: Ctrl-C ends only it."""
     from nanochat.system.log import printable
 
+    # On a terminal, an escape sequence in the answer could move the cursor or clear the screen. A
+    # pipe gets what the model said, byte for byte.
     said, shown = "", printable if sys.stdout.isatty() else str
     try:
         for event in engine.stream(prompt, sampling):
@@ -204,7 +182,7 @@ def answer(
             elif event.kind == "done" and event.text == "length":
                 print(" ...", end="", file=sys.stderr)
         if not said.strip():
-            print("(an empty answer)", end="", file=sys.stderr)
+            print("(empty answer)", end="", file=sys.stderr)
     except KeyboardInterrupt:
         if not interruptible:
             raise

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
+from nanochat.model_choice import ChatModelChoice
+from nanochat.sampling import Sampling
 from nanochat.system import cli
 from nanochat.system.errors import UserError
 
@@ -19,57 +21,35 @@ NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 class Config:
     """Serve a model to the browsers and programs of this machine, and to no others."""
 
-    source: Annotated[str, tyro.conf.arg(aliases=["-i"])] = "sft"
-    """sft or mid"""
-    model_tag: Annotated[str | None, tyro.conf.arg(aliases=["-g"])] = None
-    """which model (default: the newest)"""
-    step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
-    """which step (default: the last)"""
     port: Annotated[int, tyro.conf.arg(aliases=["-p"])] = 8000
     """of http://localhost"""
-    temperature: Annotated[float, tyro.conf.arg(aliases=["-t"])] = 0.0
-    """where a request says nothing else; 0: always the most likely word"""
-    top_k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 50
-    """the same for the number of tokens to choose among"""
-    max_tokens: int = 256
-    """the same for the tokens of an answer at most"""
-    device_type: str | None = None
-    """cuda, mps or cpu (default: the best there is)"""
+    model: ChatModelChoice = field(default_factory=ChatModelChoice)
+    """which model to serve"""
+    sampling: Sampling = field(default_factory=Sampling)
+    """defaults for whatever a request leaves open"""
 
     def __post_init__(self) -> None:
-        """Refuse nonsense by name."""
-        if self.source not in ("mid", "sft"):
-            raise ValueError(f"-i {self.source}: it must be sft or mid")
+        """Check the port; raises ValueError."""
         if not 1 <= self.port <= 65535:
             raise ValueError(f"port={self.port}: it must be from 1 to 65535")
-        if self.temperature != 0 and not 0.01 <= self.temperature <= 10:
-            raise ValueError(f"temperature={self.temperature}: it must be 0, or from 0.01 to 10")
-        for name in ("top_k", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
-        cli.check_device_type(self.device_type)
 
 
 def main(config: Config) -> None:
     """Take the port, load the model, serve until Ctrl-C."""
+    # First what can be refused at once: the port, then the model's name. Torch takes seconds.
     listening = listen(config.port)
-    from nanochat.training import checkpoint_manager as checkpoints
-
-    found = checkpoints.find(config.source, config.model_tag, config.step)
-    from nanochat.engine import Engine  # torch: after what a user can get wrong
-    from nanochat.sampling import Sampling
+    found = config.model.find()
+    from nanochat.engine import Engine
     from nanochat.server.app import create_app
     from nanochat.server.connections import Server
     from nanochat.server.worker import Worker
-    from nanochat.system.device import open_device
 
-    model = found.model(open_device(config.device_type)).freeze()
-    engine = Engine(model, found.tokenizer())
-    defaults = Sampling(config.temperature, config.top_k, config.max_tokens)
-    worker = Worker(engine)
-    app = create_app(worker, f"{found.tag} {config.source}", defaults)
+    model, tokenizer, _ = config.model.load(found)
+    worker = Worker(Engine(model, tokenizer))
+    app = create_app(worker, f"{found.tag} {config.model.source}", config.sampling)
     print(
-        f"{found.tag} ({config.source}) is at http://localhost:{config.port}; Ctrl-C ends it",
+        f"{found.tag} ({config.model.source}) is at http://localhost:{config.port}; "
+        "press Ctrl-C to stop",
         flush=True,
     )
     try:
@@ -79,10 +59,10 @@ def main(config: Config) -> None:
 
 
 def listen(port: int) -> list[socket.socket]:
-    """Take the port at once, so that nobody waits for a model in vain; this machine only.
+    """Sockets that listen on this machine's port, and only this machine's. Port 0: any free one.
 
-    Under both of localhost's addresses: a browser takes either, and on the one that we left open
-    another program could answer. Port 0: any that is free.
+    On both of localhost's addresses: a browser may try either, and on one that we left open another
+    program could answer in our place. Raises UserError for a port in use.
     """
     taken: list[socket.socket] = []
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
@@ -90,11 +70,11 @@ def listen(port: int) -> list[socket.socket]:
             one = socket.socket(family, socket.SOCK_STREAM)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind((address, port))
-            one.listen()  # a browser that is early waits instead of failing
+            one.listen()  # an early browser waits for the model instead of failing
         except OSError as error:
             if error.errno in NO_IPV6 and taken:
                 break
-            other = port + 1 if 1024 <= port < 65535 else 8001  # below 1024 is the system's
+            other = port + 1 if 1024 <= port < 65535 else 8001  # below 1024 only root may listen
             raise UserError(
                 f"port={port} can't be used ({error.strerror}): give another, --port={other}"
             ) from None

@@ -19,8 +19,9 @@ import pytest
 
 from nanochat.conversation import render
 from nanochat.engine import Event
+from nanochat.model_choice import ModelChoice
 from nanochat.sampling import Sampling
-from nanochat.system.cli import parse
+from nanochat.system.cli import parse, unheeded
 from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 from scripts import chat_cli
@@ -100,7 +101,7 @@ def test_what_was_said_is_remembered_until_it_no_longer_fits(
     said = capsys.readouterr()
     assert said.out.count("nanochat: Ice is cold. So the answer is no.\n") == 10
     assert engine.prompts[-1][: len(ids)] != ids
-    assert said.err.count("forgotten") == 1, "said once, not before every answer"
+    assert said.err.count("dropping the oldest messages") == 1, "said once, not before every answer"
 
 
 def test_a_base_model_continues_each_text_by_itself(typed, capsys: pytest.CaptureFixture) -> None:
@@ -121,7 +122,7 @@ def test_only_two_interrupts_in_a_row_leave_and_the_conversation_stays(
     engine = ScriptedEngine()
     chat_cli.converse(engine, Sampling())
     assert engine.prompts[1][: len(engine.prompts[0])] == engine.prompts[0]
-    assert capsys.readouterr().out.count("Ctrl-C once more leaves") == 2
+    assert capsys.readouterr().out.count("press Ctrl-C again, or Ctrl-D, to leave") == 2
 
 
 def test_commands_do_not_go_to_the_model(typed, capsys: pytest.CaptureFixture) -> None:
@@ -137,23 +138,40 @@ def test_commands_do_not_go_to_the_model(typed, capsys: pytest.CaptureFixture) -
 
 def test_an_empty_answer_says_that_it_is_one(capsys: pytest.CaptureFixture) -> None:
     chat_cli.answer(ScriptedEngine([Event("text", " "), Event("done", "stop")]), [1], Sampling())
-    assert capsys.readouterr() == (" \n", "(an empty answer)")
+    assert capsys.readouterr() == (" \n", "(empty answer)")
 
 
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--seed", str(2**70)], f"seed={2**70}: it must be from 0 to"),
+        (["--seed", str(2**70)], f"seed={2**70}: it must be a whole number from 0 to"),
         (["--seed=-1"], "seed=-1"),
         (["--device_type=tpu"], "device_type=tpu: it must be one of cuda, mps, cpu"),
-        (["-i", "rl"], "^-i rl: it must be sft, mid or base"),
+        (["-i", "rl"], "^source=rl: it must be base, mid or sft"),
         (["-s", "abc"], "^--step: 'abc' is not a whole number"),
+        (["-k", "0"], "^top_k=0: it must be a whole number from 1"),
+        (["--max-tokens=0"], "^max_new_tokens=0: it must be"),
         (["-p", "-hello"], "--prompt needs a value .* --prompt=-3"),
     ],
 )
 def test_nonsense_is_refused_by_name(flags: list[str], named: str) -> None:
     with pytest.raises(UserError, match=named):
         parse(chat_cli.Config, "chat_cli", flags)
+
+
+def test_flags_of_the_model_and_of_sampling_are_the_commands_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though their fields are in dataclasses that other commands share."""
+    flags = ["-i", "mid", "-g", "d2", "-s", "3", "-t", "0.5", "-k", "7", "--max_tokens=9"]
+    config = parse(chat_cli.Config, "chat_cli", flags)
+    assert config.model == ModelChoice("mid", "d2", 3)
+    assert config.sampling == Sampling(0.5, 7, 9)
+    monkeypatch.setenv("MODEL_TAG", "d9")
+    assert unheeded(config, "python -m scripts.chat_cli", flags) == ""
+    default = parse(chat_cli.Config, "chat_cli", ["--max_new_tokens=9"])
+    assert (default.model.source, default.sampling.max_new_tokens) == ("sft", 9)
+    assert "use --model_tag" in unheeded(default, "python -m scripts.chat_cli", [])
 
 
 @pytest.mark.parametrize("text", ["None", "-5 + 3", "=-hello"])
