@@ -14,16 +14,16 @@ import tyro
 if TYPE_CHECKING:  # a command checks its flags before it pays for torch
     from torch import Generator, Tensor
 
+GREEDY_BELOW = 0.01
 MAX_INT = 2**63 - 1  # what torch's generators take as a seed; for token counts, in effect no limit
 
 
 class Rule(NamedTuple):
-    """The numbers that a setting takes: from low to high, and `off`, which turns it off."""
+    """The numbers that a setting takes, from low to high."""
 
     kind: type[int] | type[float]
     low: float
     high: float
-    off: float | None = None
 
     def allows(self, value: object) -> bool:
         """Whether the setting can have this value, whatever a request brings.
@@ -35,17 +35,16 @@ class Rule(NamedTuple):
         if isinstance(value, bool) or not isinstance(value, int | float):  # True == 1 in Python
             return False
         # The range first: int(nan), int(inf) and float(10**999) raise.
-        return value == self.off or (self.low <= value <= self.high and value == self.kind(value))
+        return self.low <= value <= self.high and value == self.kind(value)
 
     def __str__(self) -> str:
         """The rule in words.
 
-        >>> str(Rule(int, 1, MAX_INT)), str(Rule(float, 0.01, 10, off=0))
-        ('a whole number from 1 to 2^63 - 1', 'a number from 0.01 to 10, or 0')
+        >>> str(Rule(int, 1, MAX_INT)), str(Rule(float, 0, 10))
+        ('a whole number from 1 to 2^63 - 1', 'a number from 0 to 10')
         """
         high = "2^63 - 1" if self.high == MAX_INT else self.high
-        rule = f"a {'whole ' if self.kind is int else ''}number from {self.low} to {high}"
-        return rule if self.off is None else f"{rule}, or {self.off}"
+        return f"a {'whole ' if self.kind is int else ''}number from {self.low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,7 @@ class Sampling:
     top_k None: among all tokens. seed None: a different answer each time. Raises ValueError.
     """
 
-    # Below 0.01 the division may overflow, and the most likely token would win anyway.
-    temperature: Annotated[float, Rule(float, 0.01, 10, off=0), tyro.conf.arg(aliases=["-t"])] = 0.0
+    temperature: Annotated[float, Rule(float, 0, 10), tyro.conf.arg(aliases=["-t"])] = 0.0
     """0: always the most likely word; around 0.8: livelier, and more often wrong"""
     top_k: Annotated[int | None, Rule(int, 1, MAX_INT), tyro.conf.arg(aliases=["-k"])] = 50
     """choose among this many of the most likely tokens"""
@@ -84,7 +82,8 @@ RULES: dict[str, Rule] = {
 
 def sample(logits: Tensor, sampling: Sampling, generator: Generator) -> Tensor:
     """Logits (B, V) -> the chosen ids (B,)."""
-    if sampling.temperature == 0:
+    # Close to 0 as well: the division may overflow, and the most likely token would win anyway.
+    if sampling.temperature < GREEDY_BELOW:
         return logits.argmax(dim=-1)
     ids = None
     if sampling.top_k is not None and sampling.top_k < logits.size(-1):
