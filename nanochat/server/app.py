@@ -1,6 +1,7 @@
 """The HTTP side: the page, GET /health, and POST /v1/chat/completions in OpenAI's shape.
 
-`create_app` makes it for one model. The page uses nothing that another program could not use too.
+`create_app` builds it for one model. The page has no door of its own: whatever it does, any other
+program on this machine can do too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nanochat.conversation import prompt_with_room
 from nanochat.engine import Event
 from nanochat.sampling import Sampling
 from nanochat.server.guard import Guard, Refused, short
-from nanochat.server.request import gone, read
+from nanochat.server.request import disconnected, read
 from nanochat.server.worker import Busy, Job, Stopped, Worker
 from nanochat.system.errors import UserError
 
@@ -29,7 +30,9 @@ PAGE = Path(__file__).parent / "page"
 
 
 def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
-    """The app for one model; `model` is its name, `defaults` what a request leaves open."""
+    """The app for one model; `model` is its name, `defaults` are for what a request leaves open."""
+    # Its document pages would load scripts from elsewhere, which our CSP forbids; a redirect would
+    # name whatever Host the request came with.
     app = FastAPI(
         title="nanochat", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
@@ -41,9 +44,9 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
 
     @app.exception_handler(404)
     @app.exception_handler(405)
-    async def elsewhere(request: Request, error: HTTPException) -> Response:
-        where = f"{request.method} {short(request.url.path)}"
-        response = Refused(error.status_code, f"there is no {where} here").response()
+    async def not_found(request: Request, error: HTTPException) -> Response:
+        route = f"{request.method} {short(request.url.path)}"
+        response = Refused(error.status_code, f"there is no {route} here").response()
         response.headers.update(error.headers or {})  # Allow, of a 405
         return response
 
@@ -55,21 +58,22 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
     async def completions(request: Request) -> Response:
         asked = await read(request, defaults)
         try:
-            prompt, dropped = await asyncio.to_thread(  # a long text takes a while
+            # In a thread: a megabyte takes a second to encode, and /health must answer meanwhile.
+            prompt, dropped = await asyncio.to_thread(
                 prompt_with_room,
                 asked.messages,
                 worker.engine.tokenizer,
                 worker.engine.model.config.max_seq_len,
                 asked.sampling.max_new_tokens,
             )
-        except UserError as error:  # all else that can be wrong with them was looked at before
+        except UserError as error:  # too long; read() has checked everything else
             raise Refused(400, str(error), "messages", "context_length_exceeded") from None
-        if await request.is_disconnected():
-            raise gone()
+        if await request.is_disconnected():  # before it takes a place in the queue
+            raise disconnected()
         try:
             job = worker.submit(prompt, asked.sampling)
         except Busy:
-            busy = "too many are waiting for an answer: try again in a moment"
+            busy = "too many requests are waiting for an answer: try again in a moment"
             raise Refused(429, busy, code="rate_limit_exceeded") from None
         except Stopped as error:
             raise _failure(error) from None
@@ -95,7 +99,7 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
 
 
 def _extra(events: list[Event], dropped: int) -> dict[str, Any]:
-    """What OpenAI's shape has no place for: forgotten messages, and the calculator's work."""
+    """What OpenAI's format has no field for: dropped messages, and the calculator's work."""
     tools = []
     for event in events:
         if event.kind == "tool_call":
@@ -106,25 +110,30 @@ def _extra(events: list[Event], dropped: int) -> dict[str, Any]:
 
 
 def _usage(job: Job, events: list[Event]) -> dict[str, int]:
-    asked, said = len(job.prompt), events[-1].tokens if events else 0
-    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+    # Counted by the engine: a piece of text may be several tokens, and a tool call has no text.
+    prompt, answer = len(job.prompt), events[-1].tokens if events else 0
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
 
 def _failure(error: Exception) -> Refused:
     if isinstance(error, Stopped):
-        return Refused(503, "the server was ended before the answer's end")
+        return Refused(503, "the server was stopped before the answer was complete")
     return Refused(500, f"the model failed ({type(error).__name__}: {error})")
 
 
 async def _whole(request: Request, job: Job, head: dict[str, Any], dropped: int) -> dict[str, Any]:
+    """The answer in one piece."""
+
     async def collect() -> list[Event]:
         return [event async for event in job.events()]
 
+    # Nothing is written until the end, so a closed connection would go unnoticed and the model
+    # would finish an answer for nobody: ask for it now and then.
     task = asyncio.create_task(collect())
     while not (await asyncio.wait({task}, timeout=0.2))[0]:
         if await request.is_disconnected():
-            task.cancel()  # and with it the job
-            raise gone()
+            task.cancel()  # which cancels the job
+            raise disconnected()
     try:
         events = task.result()
     except Exception as error:
@@ -144,7 +153,7 @@ async def _whole(request: Request, job: Job, head: dict[str, Any], dropped: int)
 async def _stream(
     job: Job, head: dict[str, Any], dropped: int, with_usage: bool
 ) -> AsyncIterator[str]:
-    """Server-sent events: a chunk for each piece of text, then `[DONE]`."""
+    """The answer as server-sent events: a chunk per piece of text, then `[DONE]`."""
     head = {**head, "object": "chat.completion.chunk", **({"usage": None} if with_usage else {})}
 
     def data(found: dict[str, Any]) -> str:
@@ -167,7 +176,7 @@ async def _stream(
                 yield chunk({}, **_extra(seen, dropped))
         if with_usage:
             yield data({**head, "choices": [], "usage": _usage(job, seen)})
-    except Exception as error:
+    except Exception as error:  # 200 was sent long ago: the error comes as an event
         yield data(_failure(error).body())
     finally:
         job.cancel()

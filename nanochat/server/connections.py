@@ -1,7 +1,7 @@
-"""Connections: how many, and how long one may take to say what it wants.
+"""Connections: how many, and how long a client may keep the server waiting.
 
-Without limits, a program that opens connections and never finishes a request would take all the
-files that this process may open, and nobody else would be answered.
+A process may open a limited number of files, and each connection is one. Without limits here, a
+program that opens connections and never finishes a request would lock everyone else out.
 """
 
 from __future__ import annotations
@@ -20,19 +20,26 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nanochat.server.worker import Worker
 from nanochat.system.log import say
 
-PATIENCE_S = 20.0  # for a whole request to come in, or for a client to read on
-MOST_CONNECTIONS = 100
-AT_ONCE = 64  # accepted in one go, before any can be counted
+PATIENCE_S = 20.0  # for a whole request to arrive, or for a client to resume reading
+MAX_CONNECTIONS = 100
+BACKLOG = 64  # asyncio accepts this many in one go, before any of them can be counted
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with a timer that runs while it is the client's turn."""
+    """uvicorn's, with a timer that runs while it is the client's turn.
+
+    An answer may take any time. What is limited is how long a client is silent, deaf, or so slow
+    that its request never ends.
+    """
 
     timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Where there are too many, the one that has kept the server waiting longest must go."""
+        """If there are too many, drop the one that has kept the server waiting longest.
+
+        Not the newest: then whoever holds the others would decide who else is answered.
+        """
         super().connection_made(transport)
         self._watch()
         assert self.limit_concurrency is not None
@@ -43,34 +50,35 @@ class Connection(H11Protocol):
             slowest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Stop the clock."""
         super().connection_lost(exc)
         if self.timer is not None:
             self.timer.cancel()
 
     def handle_events(self) -> None:
-        """Called for what came in and, for a next request, at the end of an answer."""
+        """Called when data arrive and, on a kept connection, after each answer."""
         super().handle_events()
         self._watch()
 
     def pause_writing(self) -> None:
-        """The client does not read."""
+        """The client has stopped reading."""
         super().pause_writing()
         self._watch()
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """It reads again."""
         super().resume_writing()
         self._watch()
 
     def shutdown(self) -> None:
-        """Wait for answers under way, not for requests under way."""
+        """Let answers in progress finish; drop requests in progress."""
         if self.timer and self.cycle and not self.cycle.response_complete:
             self.transport.abort()
         else:
             super().shutdown()
 
     def _watch(self) -> None:
+        # Not restarted by each byte: a request that trickles in would last forever.
         owes_request = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
         for_client = owes_request or self.flow.write_paused
         if for_client and self.timer is None:
@@ -81,11 +89,12 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which ends the answers under way before it waits for them."""
+    """uvicorn's, but it ends the answers in progress before it waits for them."""
 
     def __init__(self, app: ASGIApp, worker: Worker) -> None:
+        # A quarter of the files at most: the model's, the libraries' and a log's are files too.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # 256 on macOS
-        few = files != resource.RLIM_INFINITY and files // 4 < MOST_CONNECTIONS
+        few = files != resource.RLIM_INFINITY and files // 4 < MAX_CONNECTIONS
         super().__init__(
             uvicorn.Config(
                 app,
@@ -93,9 +102,9 @@ class Server(uvicorn.Server):
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
-                log_level="error",  # a warning would be a line for every broken request
-                backlog=AT_ONCE,
-                limit_concurrency=files // 4 if few else MOST_CONNECTIONS,
+                log_level="error",  # warnings would be a line per broken request
+                backlog=BACKLOG,
+                limit_concurrency=files // 4 if few else MAX_CONNECTIONS,
                 timeout_graceful_shutdown=5,
             )
         )
@@ -116,6 +125,6 @@ class Server(uvicorn.Server):
         error = context.get("exception")
         if not (isinstance(error, OSError) and error.errno in NO_MORE_FILES):
             loop.default_exception_handler(context)
-        elif not self._told:  # asyncio tries again every second, and says so many times over
+        elif not self._told:  # asyncio retries every second, and would report each failure
             self._told = True
-            say(f"no more connections for now ({error.strerror}): some have to wait")
+            say(f"no more connections for now ({error.strerror}): new ones have to wait")

@@ -1,4 +1,9 @@
-"""A request's JSON, read: the conversation, how to sample, and what is not supported yet."""
+"""A request's JSON, read: the conversation, how to sample, and what is not supported yet.
+
+Checked by hand and not by a schema, because what clients send is looser than any schema (-1 for "no
+limit", content as text or as parts, half a surrogate pair) and the answer to a mistake must be one
+sentence that a person can act on: the field, the rule, the value.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +14,22 @@ from typing import Any, NamedTuple
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from nanochat.sampling import Sampling
+from nanochat.sampling import MAX_INT, RULES, Sampling
 from nanochat.server.guard import Refused, short
 
-MOST_BYTES = 1_000_000  # of a request
-LEAST_TEMPERATURE = 0.01  # less is 0: the division would overflow, and there is no difference
-LARGEST = 2**63 - 1  # that torch takes
+MAX_BYTES = 1_000_000  # of a request; a model reads a few thousand tokens at most
 
-# Field -> type, least, most, and what other servers' clients send for "none" or "no limit".
-NUMBERS: dict[str, tuple[type, int, int, tuple[int, ...]]] = {
-    "temperature": (float, 0, 10, ()),
-    "top_k": (int, 1, LARGEST, (0, -1)),
-    "seed": (int, 0, LARGEST, (-1,)),
-    "max_tokens": (int, 1, LARGEST, (-1,)),
-    "max_completion_tokens": (int, 1, LARGEST, (-1,)),
+# OpenAI's names of a setting. The newest comes last, and counts where several are given.
+OTHER_NAMES = {"max_new_tokens": ("max_tokens", "max_completion_tokens")}
+# What clients of llama.cpp and vLLM send to switch a setting off.
+OFF: dict[str, dict[float, int | None]] = {
+    "top_k": {0: None, -1: None},
+    "seed": {-1: None},
+    "max_new_tokens": {-1: MAX_INT},  # the engine stops at the end of the context
 }
-# Fields that would change the answer and can't yet -> the values that ask for nothing, as null
-# does. Ignored, they would give a wrong answer that looks right. Fields of no list are ignored.
+# Fields that would change the answer, but can't yet -> the values that ask for nothing, as null
+# does. Ignored, they would give a wrong answer that looks right: a client that asked for JSON would
+# get prose. Fields in no list change nothing (`model`, `user`, `metadata`), so they are ignored.
 NOT_YET: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "stop": ("", []),
@@ -50,7 +54,7 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 class Asked(NamedTuple):
-    """What a request wants; with_usage: a stream ends with how many tokens there were."""
+    """What a request asks for; with_usage: a stream ends with the token counts."""
 
     messages: list[dict[str, str]]
     sampling: Sampling
@@ -60,23 +64,16 @@ class Asked(NamedTuple):
 
 async def read(request: Request, defaults: Sampling) -> Asked:
     """The request's body; defaults are for what it leaves open. Raises Refused."""
-    raw = b""
     try:
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > MOST_BYTES:
-                raise Refused(413, f"the request is larger than {MOST_BYTES:,} bytes: send less")
-    except ClientDisconnect:
-        raise gone() from None
-    try:
-        wanted = json.loads(raw)
-    except (ValueError, RecursionError):
+        wanted = json.loads(await _body(request))
+    except (ValueError, RecursionError):  # a million brackets are within MAX_BYTES
         raise Refused(400, "the request is not JSON") from None
     if not isinstance(wanted, dict):
         raise Refused(400, "the request must be a JSON object with `messages`")
     for name, neutral in NOT_YET.items():
         value = wanted.get(name)
-        if value is not None and value not in neutral:
+        # A name that became a field of Sampling is read below.
+        if name not in RULES and value is not None and value not in neutral:
             rule = f"{name}={short(value)} is not supported yet: leave {name} out"
             raise Refused(400, rule, name, "unsupported_parameter")
     options = wanted.get("stream_options") or {}
@@ -90,9 +87,22 @@ async def read(request: Request, defaults: Sampling) -> Asked:
     )
 
 
-def gone() -> Refused:
-    """What is "answered" to a client that has left; nobody reads it."""
-    return Refused(400, "the client has left")
+def disconnected() -> Refused:
+    """The "answer" to a client that has disconnected; nobody reads it."""
+    return Refused(400, "the client disconnected")
+
+
+async def _body(request: Request) -> bytes:
+    # Counted as it comes in: a Content-Length may lie, and a chunked request has none.
+    raw = b""
+    try:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > MAX_BYTES:
+                raise Refused(413, f"the request is larger than {MAX_BYTES:,} bytes: send less")
+    except ClientDisconnect:  # uncaught, it would leave a traceback for every closed tab
+        raise disconnected() from None
+    return raw
 
 
 def _flag(wanted: dict[str, Any], name: str) -> bool:
@@ -102,13 +112,35 @@ def _flag(wanted: dict[str, Any], name: str) -> bool:
     return bool(value)
 
 
+def _sampling(wanted: dict[str, Any], defaults: Sampling) -> Sampling:
+    given: dict[str, Any] = {}
+    for setting, rule in RULES.items():
+        off = OFF.get(setting, {})
+        for name in (setting, *OTHER_NAMES.get(setting, ())):
+            value = wanted.get(name)
+            if value is None:
+                continue
+            if type(value) in (int, float) and value in off:
+                given[setting] = off[value]
+            elif rule.allows(value):
+                given[setting] = rule.kind(value)
+            else:
+                raise Refused(400, f"{name} must be {rule}, not {short(value)}", name)
+    return replace(defaults, **given)
+
+
 def _messages(given: Any) -> list[dict[str, str]]:
-    """The conversation in our own form: text only, from the user's first message to the last."""
+    """The conversation in our own form: text only, from the user's first message to the last.
+
+    The model has only seen conversations of one shape: a system text or none, then user and
+    assistant in turn. Clients send other shapes for good reasons, so what can be mapped onto that
+    one is mapped; what would lose something that the user wrote is refused.
+    """
     if not isinstance(given, list) or not given or not all(isinstance(m, dict) for m in given):
         rule = "`messages` must be a list of {role, content}, and not empty"
         raise Refused(400, rule, "messages")
     found: list[dict[str, str]] = []
-    begun = False  # by the user
+    user_spoke = False
     for message in given:
         role = message.get("role")
         if _of_tools(message):
@@ -118,12 +150,12 @@ def _messages(given: Any) -> list[dict[str, str]]:
             raise Refused(400, rule, "messages")
         text = _text(message.get("content"))
         if role == "user" and not text.strip():
-            raise Refused(400, "a message of the user's is empty: write something", "messages")
-        begun = begun or role == "user"
-        if role == "assistant" and not begun:
-            continue  # a greeting; the model has only seen conversations that the user begins
-        if begun and role in ("system", "developer"):
-            role = "user"  # it knows a system's text at the beginning only
+            raise Refused(400, "the user's message is empty: write something", "messages")
+        user_spoke = user_spoke or role == "user"
+        if role == "assistant" and not user_spoke:
+            continue  # a client's own greeting
+        if user_spoke and role in ("system", "developer"):
+            role = "user"  # later instructions: as the user's, they are at least read
         found.append({"role": role, "content": text})
     if given[-1].get("role") != "user":
         rule = "the last message must be the user's: it is the one to answer"
@@ -132,10 +164,10 @@ def _messages(given: Any) -> list[dict[str, str]]:
 
 
 def _of_tools(message: dict[str, Any]) -> bool:
-    """A call of the client's tools or its result: the answer that came of them follows it."""
+    """A call of the client's own tools, or its result. The answer made from them comes later."""
     role, content = message.get("role"), message.get("content")
-    called = content is None or (not content and message.get("tool_calls"))
-    return role in ("tool", "function") or (role == "assistant" and bool(called))
+    is_call = content is None or (not content and message.get("tool_calls"))
+    return role in ("tool", "function") or (role == "assistant" and bool(is_call))
 
 
 def _text(content: Any) -> str:
@@ -149,26 +181,5 @@ def _text(content: Any) -> str:
         for part in content
     ):
         return "".join(part["text"] for part in content)
+    # Also a picture beside a text: answering the text alone would look like having seen it.
     raise Refused(400, f"a message's content must be text, not {short(content)}", "messages")
-
-
-def _sampling(wanted: dict[str, Any], defaults: Sampling) -> Sampling:
-    given: dict[str, Any] = {}
-    for name, (kind, least, most, none) in NUMBERS.items():
-        value = wanted.get(name)
-        if value is None:
-            continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # The range first: int() of what is infinite, or no number, fails.
-        in_range = is_number and (least <= value <= most or value in none)
-        if not in_range or (kind is int and value != int(value)):
-            what = "a whole number" if kind is int else "a number"
-            rule = f"{name} must be {what} from {least:,} to {most:,}, not {short(value)}"
-            raise Refused(400, rule, name)
-        if name.startswith("max_"):  # max_completion_tokens is the newer name, and comes later
-            given["max_new_tokens"] = LARGEST if value in none else kind(value)
-        else:
-            given[name] = None if value in none else kind(value)
-    if given.get("temperature", 1) < LEAST_TEMPERATURE:
-        given["temperature"] = 0.0
-    return replace(defaults, **given)

@@ -1,8 +1,8 @@
-"""One thread that owns the model; what is asked waits in a queue, one answer is made at a time.
+"""One thread owns the model; requests wait in a queue, and one answer is written at a time.
 
-The event loop never runs the model, so the server answers while a model thinks. A job that nobody
-waits for any more is cancelled: it gives up its place in the queue at once, or ends at the next
-piece of its answer.
+The event loop never runs the model, so the server responds while the model is busy. A job whose
+client has left is cancelled: it gives up its place in the queue at once, or stops at the next piece
+of its answer.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from collections.abc import AsyncIterator, Sequence
 from nanochat.engine import Engine, Event
 from nanochat.sampling import Sampling
 
-MOST_WAITING = 8
+# More would only wait longer: told to come back, a client knows where it stands.
+MAX_WAITING = 8
 
 
 class Busy(Exception):
-    """Too many wait already."""
+    """Too many requests are waiting already."""
 
 
 class Stopped(Exception):
-    """The server is being ended."""
+    """The server is shutting down."""
 
 
 class Job:
-    """One answer under way; iterate over its events in the event loop that asked for it."""
+    """One answer in the making; iterate over its events in the event loop that asked for it."""
 
     def __init__(self, prompt: Sequence[int], sampling: Sampling) -> None:
         self.prompt, self.sampling = prompt, sampling
@@ -36,12 +37,12 @@ class Job:
         self._events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
+        """Stop it: its client has left."""
         self.cancelled.set()
 
     def put(self, event: Event | Exception | None) -> None:
-        """Hand over an event, an error, or (None) the end; may be called in any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        """Hand over an event, an error, or (None) the end; callable from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the connection
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def events(self) -> AsyncIterator[Event]:
@@ -60,7 +61,10 @@ class Worker:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._changed = threading.Condition()  # guards what follows
+        # A list and a condition, not a queue.Queue: a cancelled job must be able to leave the
+        # middle of it, or eight closed tabs would turn everyone away until the answer before them
+        # ends.
+        self._changed = threading.Condition()  # guards the fields below
         self._waiting: list[Job] = []
         self._answering: Job | None = None
         self._stopped = False
@@ -68,21 +72,22 @@ class Worker:
         self._thread.start()
 
     def submit(self, prompt: Sequence[int], sampling: Sampling) -> Job:
-        """Ask; raises Busy where too many wait already, Stopped where the server is ending."""
+        """Queue a request. Raises Busy if too many are waiting, Stopped during shutdown."""
         job = Job(prompt, sampling)
         with self._changed:
             if self._stopped:
                 raise Stopped
             self._waiting = [other for other in self._waiting if not other.cancelled.is_set()]
-            if len(self._waiting) >= MOST_WAITING:
+            if len(self._waiting) >= MAX_WAITING:
                 raise Busy
             self._waiting.append(job)
             self._changed.notify()
         return job
 
     def stop(self) -> None:
-        """Let go at once of everybody who waits, whatever the model does; take no more."""
+        """End every answer and accept no more."""
         with self._changed:
+            # The client of the answer in progress is told too, without waiting for the model.
             self._stopped = True
             for job in [*self._waiting, *filter(None, [self._answering])]:
                 job.cancel()
@@ -90,7 +95,7 @@ class Worker:
             self._changed.notify()
 
     def close(self, timeout_s: float = 10) -> None:
-        """Stop, and wait for the thread: a process must not end in the middle of torch's work."""
+        """Stop, and wait for the thread: exiting in the middle of torch's work may crash."""
         self.stop()
         self._thread.join(timeout_s)
 
@@ -109,5 +114,5 @@ class Worker:
                         if job.cancelled.is_set():
                             break
                 job.put(None)
-            except BaseException as error:  # one failed answer, even a panic, ends no server
+            except BaseException as error:  # even a Rust panic: the next answer may succeed
                 job.put(error if isinstance(error, Exception) else RuntimeError(repr(error)))

@@ -19,9 +19,8 @@ import torch
 
 from nanochat.engine import Engine, Event
 from nanochat.gpt import GPT
-from nanochat.sampling import Sampling
-from nanochat.server.request import LARGEST
-from nanochat.server.worker import MOST_WAITING
+from nanochat.sampling import MAX_INT, Sampling
+from nanochat.server.worker import MAX_WAITING
 from nanochat.tokenizer import Tokenizer
 from tests.conftest import random_model
 from tests.server.scripted import HI, URL, Scripted, connect, head, served
@@ -100,13 +99,15 @@ def test_an_answer_at_once_and_in_pieces(engine: Scripted, address: str) -> None
         ({"temperature": 0.5, "top_k": 3, "seed": 7, "max_tokens": 9}, Sampling(0.5, 3, 9, 7)),
         ({"temperature": None, "seed": None, "max_tokens": None}, Sampling(0.0, 50, 32)),
         ({"max_completion_tokens": 2}, Sampling(0.0, 50, 2)),
+        ({"max_new_tokens": 7}, Sampling(0.0, 50, 7)),
+        ({"max_new_tokens": 7, "max_tokens": 8}, Sampling(0.0, 50, 8)),
         ({"max_tokens": 9, "max_completion_tokens": 2}, Sampling(0.0, 50, 2)),
         ({"max_tokens": 9, "max_completion_tokens": None}, Sampling(0.0, 50, 9)),
-        ({"max_tokens": -1}, Sampling(0.0, 50, LARGEST)),  # the engine stops at the context's end
+        ({"max_tokens": -1}, Sampling(0.0, 50, MAX_INT)),  # the engine stops at the context's end
         ({"max_tokens": 131_072}, Sampling(0.0, 50, 131_072)),
         ({"top_k": 0, "seed": -1}, Sampling(0.0, None, 32)),
         ({"top_k": -1.0, "seed": 0}, Sampling(0.0, None, 32, 0)),
-        ({"temperature": 0.009}, Sampling(0.0, 50, 32)),
+        ({"temperature": 0.009}, Sampling(0.009, 50, 32)),
         ({"temperature": 0.01}, Sampling(0.01, 50, 32)),
         # What asks for nothing, and what nothing depends on.
         ({"n": 1, "top_p": 1.0, "min_p": 0, "stop": [], "logprobs": False}, Sampling(0.0, 50, 32)),
@@ -255,7 +256,7 @@ def test_messages_as_other_programs_write_them(
         ({"messages": [{"role": "user", "content": None}]}, "must be text"),
         ({"messages": [*HI, {"role": "tool", "content": "19"}]}, "last message must be"),
         ({"messages": [{"role": "r" * 900, "content": "x"}]}, "rrr..."),
-        ({"top_k": -2}, "top_k must be a whole number"),
+        ({"top_k": -2}, "top_k must be a whole number from 1 to 2^63 - 1, not -2"),
         ({"top_k": False}, "top_k must be a whole number"),
         ({"top_k": 1.5}, "top_k must be a whole number"),
         ({"seed": -2}, "seed must be"),
@@ -451,7 +452,7 @@ def test_the_servers_end_ends_answers(engine: Scripted, caplog: pytest.LogCaptur
         assert engine.begun.wait(10)
         second = requests.post(address + URL, **wanted)
     for response in (first, second):
-        assert "the server was ended" in chunks(response)[-1]["error"]["message"]
+        assert "the server was stopped" in chunks(response)[-1]["error"]["message"]
     engine.go.set()
     assert caplog.text == ""
 
@@ -460,7 +461,7 @@ def test_too_many_at_once_are_told_so(engine: Scripted, address: str) -> None:
     engine.say("a", "b")
     engine.go.clear()
     waiting = []
-    for i in range(MOST_WAITING + 1):
+    for i in range(MAX_WAITING + 1):
         response = requests.post(
             address + URL, json={"messages": HI, "stream": True}, stream=True, timeout=20
         )

@@ -18,7 +18,7 @@ import requests
 
 from nanochat.gpt import GPT
 from nanochat.server import connections
-from nanochat.server.worker import MOST_WAITING, Job, Worker
+from nanochat.server.worker import MAX_WAITING, Job, Worker
 from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 from scripts import chat_web
@@ -93,9 +93,9 @@ def test_the_dead_give_up_their_place_in_the_queue(
         first.sendall(head(len(body)) + body)
         assert engine.begun.wait(10)
         with contextlib.ExitStack() as waiting:
-            for _ in range(MOST_WAITING):
+            for _ in range(MAX_WAITING):
                 waiting.enter_context(connect(address)).sendall(head(len(body)) + body)
-            until(lambda: len(taken) == MOST_WAITING + 1)
+            until(lambda: len(taken) == MAX_WAITING + 1)
             wanted = {"json": {"messages": HI, "stream": True}, "stream": True, "timeout": 20}
             assert requests.post(address + URL, **wanted).status_code == 429
         until(lambda: requests.post(address + URL, **wanted).status_code == 200)
@@ -168,7 +168,7 @@ def test_too_many_connections_shut_nobody_out(
     engine: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that has been slow for longest makes room, not one that is being answered."""
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 10)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 10)
     engine.say("a", "b")
     engine.go.clear()
     with served(engine) as address, contextlib.ExitStack() as opened:
@@ -206,7 +206,7 @@ def test_connections_never_take_all_files(
         server._on_loop_error(loop, {"exception": OSError(number, "Too many open files")})
     loop.close()
     assert capfd.readouterr() == (
-        "no more connections for now (Too many open files): some have to wait\n",
+        "no more connections for now (Too many open files): new ones have to wait\n",
         "",
     )
 

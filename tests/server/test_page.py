@@ -198,7 +198,7 @@ def piece(text: str, finish: str = "null") -> str:
 
 
 USAGE = 'data: {"choices": [], "usage": {"total_tokens": 3}}'
-ENDED = 'data: {"error": {"message": "the server was ended"}}'
+ENDED = 'data: {"error": {"message": "the server was stopped"}}'
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ ENDED = 'data: {"error": {"message": "the server was ended"}}'
         ([piece("Blue."), 'data: {"object": "of another kind"}', piece("", '"stop"')], "Blue."),
         ([piece("half an ans")], "half an ans … (broken off: The connection was lost"),
         ([piece("half an ans"), "data: [DONE]"], "half an ans … (broken off: The connection"),
-        ([piece("half an ans"), ENDED], "half an ans … (broken off: the server was ended)"),
+        ([piece("half an ans"), ENDED], "half an ans … (broken off: the server was stopped)"),
         ([piece("half an ans"), "data: {"], "half an ans … (broken off: This page failed: Syntax"),
         ([piece("half an ans"), 'data: {"choices": [{}]}'], "This page failed: TypeError"),
         ([piece("", '"stop"'), "data: [DONE]"], "(the answer is empty)"),
@@ -244,7 +244,7 @@ def test_a_stream_cut_by_the_servers_death_keeps_its_text(engine: Scripted, brow
         page.locator("#text").fill("Hi")
         page.keyboard.press("Enter")
         expect(page.locator("#log .assistant")).to_have_text("half an ans")
-    expect(page.locator("#log .assistant")).to_contain_text("broken off: the server was ended")
+    expect(page.locator("#log .assistant")).to_contain_text("broken off: the server was stopped")
     expect(page.locator("#log .assistant")).to_contain_text("half an ans")
     engine.go.set()
     page.locator("#text").fill("And?")
