@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Makes .venv at the root: Python, the PyTorch build that fits the machine, the packages of pyproject.toml in the
 # versions of constraints.txt, and nanochat itself with its Rust extension. Safe to run at any time, from anywhere;
-# what an interrupted run left behind is repaired. Flags: --dev adds what dev/test.sh needs.
+# repairs what an interrupted set-up left behind. --dev adds what dev/test.sh needs.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 VENV="$ROOT/.venv"
-STAMP="$VENV/setup.stamp"       # written last: what the finished .venv was made from
-UNFINISHED="$VENV/setup.unfinished" # there while packages are being written
+STAMP="$VENV/setup.stamp"           # written last: what the finished .venv was made from
+UNFINISHED="$VENV/setup.unfinished" # exists while packages are being written
 SETUP_LOG="$VENV/setup.log"
 WHEELS=https://download.pytorch.org/whl
 TORCH='torch>=2.9,<3'
@@ -16,14 +16,15 @@ TORCH='torch>=2.9,<3'
 OLDEST=310 NEWEST=314 # 100 x major + minor
 DEV='' FROM_DRIVER='' UV='' FOUND=''
 
-# What else the settings of pip and uv say (constraints, hashes, a target, no dependencies, a relocatable .venv)
-# would make another .venv than the tested one, or none.
-says_where() { # NAME OF A VARIABLE: whether it says where packages come from, which is the user's to say
+# Where packages come from is up to the user. Other settings of pip and uv (constraints, hashes, a target, no
+# dependencies, a relocatable .venv) would make a .venv that is not the tested one, or none at all.
+says_where() { # NAME OF A VARIABLE: whether it says where packages come from
   case $1 in
     PIP_*INDEX* | PIP_FIND_LINKS | PIP_TRUSTED_HOST | PIP_*CERT | PIP_PROXY | PIP_*TIMEOUT | PIP_*RETRIES) ;;
     PIP_*CACHE_DIR | PIP_KEYRING_PROVIDER | PIP_USE_FEATURE | PIP_CONFIG_FILE) ;;
-    UV_*INDEX* | UV_FIND_LINKS | UV_OFFLINE | UV_*HOST | UV_*CERT* | UV_*TLS | UV_*TIMEOUT | UV_*RETRIES | UV_*CREDENTIALS*) ;;
-    UV_*CACHE* | UV_KEYRING_PROVIDER | UV_*CONFIG* | UV_PYTHON_* | UV_*MANAGED_PYTHON | UV_LINK_MODE | UV_CONCURRENT_*) ;;
+    UV_*INDEX* | UV_FIND_LINKS | UV_OFFLINE | UV_*HOST | UV_*CERT* | UV_*TLS | UV_*TIMEOUT | UV_*RETRIES) ;;
+    UV_*CREDENTIALS* | UV_*CACHE* | UV_KEYRING_PROVIDER | UV_*CONFIG* | UV_PYTHON_* | UV_*MANAGED_PYTHON) ;;
+    UV_LINK_MODE | UV_CONCURRENT_*) ;;
     *) return 1 ;;
   esac
 }
@@ -31,9 +32,10 @@ for name in ${!PIP_@} ${!UV_@}; do says_where "$name" || unset "$name"; done
 
 # ---- is there anything to do? ---------------------------------------------------------------------
 
-fingerprint() { # of all that the .venv depends on. It holds absolute paths, so the place counts too.
+fingerprint() { # of all that the .venv depends on. It contains absolute paths, so where it is counts as well.
   local sources python
-  sources=$(cd "$ROOT" && { cat pyproject.toml constraints.txt Cargo.* rustbpe/Cargo.toml rustbpe/src/*.rs 2>/dev/null || true; } | cksum)
+  cd "$ROOT"
+  sources=$(cat pyproject.toml constraints.txt Cargo.* rustbpe/Cargo.toml rustbpe/src/*.rs 2>/dev/null | cksum) || true
   python=$("$PYTHON" -c 'import platform as p; print(p.python_version(), p.machine())' 2>/dev/null) || python=broken
   printf '%s\n' "$sources $python $ROOT"
 }
@@ -43,7 +45,7 @@ up_to_date() {
   { read -r made_from && read -r extras && read -r extension; } 2>/dev/null <"$STAMP" || return 1
   [ "$made_from" = "$(fingerprint)" ] || return 1
   [ -z "$DEV" ] || [ "$extras" = dev ] || return 1
-  # An extension that couldn't be built is tried again by hand, or when another cargo is there.
+  # An extension that couldn't be built is tried again if this was called by hand, or if cargo has changed.
   cargo=$(command -v cargo || true)
   [ "$extension" = built ] || [ -z "$cargo" ] || { [ -n "$FROM_DRIVER" ] && [ "$extension" = "not by $cargo" ]; }
 }
@@ -51,7 +53,7 @@ up_to_date() {
 # ---- sign of life ---------------------------------------------------------------------------------
 
 BEATS=0
-heartbeat() { # LABEL MARK: while the file MARK is there; on a terminal every second on one line, else every 30 s
+heartbeat() { # LABEL MARK: while the file MARK exists; on a terminal every second on one line, else every 30 s
   local begun=$SECONDS next=30 line
   while sleep 1 >/dev/null 2>&1 && [ -e "$2" ] && kill -0 $$ 2>/dev/null; do
     line="  $1 ... $((SECONDS - begun)) s"
@@ -64,13 +66,13 @@ heartbeat() { # LABEL MARK: while the file MARK is there; on a terminal every se
   done
 }
 
-run() { # LABEL COMMAND...: what it says goes to the log
+run() { # LABEL COMMAND...: its output goes to the log
   local label=$1 status=0 mark
   shift
   BEATS=$((BEATS + 1)) mark="$VENV/setup.lives.$BEATS"
   printf '\n== %s: %s\n' "$label" "$*" >>"$SETUP_LOG"
   touch "$mark"
-  heartbeat "$label" "$mark" & # ended by the mark: a kill gets lost where the child is not quite born
+  heartbeat "$label" "$mark" & # the mark ends it, because a kill gets lost if the child has only just been forked
   ("$@") >>"$SETUP_LOG" 2>&1 || status=$? # in the foreground, so that Ctrl-C reaches it
   rm -f "$mark"
   [ ! -t 1 ] || printf '\r\033[K'
@@ -82,17 +84,18 @@ must() { # LABEL COMMAND...
   run "$@" && return 0
   said=$(tail -n 15 "$SETUP_LOG")
   printf '%s\n' "$said" >&2
-  rm -f "$UNFINISHED" # it ended by itself: what stands is sound, the next run completes it
+  rm -f "$UNFINISHED" # it was not killed: what is installed is sound, and the next run completes it
   if printf '%s\n' "$said" | grep -Eiq "$NO_NETWORK"; then
-    why="Is the network there?"
-  else
-    why=$(printf '%s\n' "$said" | grep -Ei '^ *(error|fatal)' | tail -n 1) || why=$(printf '%s\n' "$said" | sed -n '/[^ ]/h; ${ x; p; }')
+    why="Is the network up?"
+  elif ! why=$(printf '%s\n' "$said" | grep -Ei '^ *(error|fatal)' | tail -n 1); then
+    why=$(printf '%s\n' "$said" | sed -n '/[^ ]/h; ${ x; p; }')
   fi
-  fail 1 "set-up stopped at: $1. $why Then: bash dev/setup.sh (all of it is in $SETUP_LOG)"
+  fail 1 "set-up stopped at: $1. $why Then: bash dev/setup.sh (the full output: $SETUP_LOG)"
 }
-# As pip and uv say it.
-NO_NETWORK='connection ?(error|broken|refused|reset|aborted)|connect error|timed out|timeouterror|name resolution|name or service not known'
-NO_NETWORK="$NO_NETWORK|nodename nor servname|unreachable|proxyerror|sslerror|error sending request|dns error"
+# In the words of pip and uv.
+NO_NETWORK='connection ?(error|broken|refused|reset|aborted)|connect error|timed out|timeouterror|name resolution'
+NO_NETWORK="$NO_NETWORK|name or service not known|nodename nor servname|unreachable|proxyerror|sslerror"
+NO_NETWORK="$NO_NETWORK|error sending request|dns error"
 
 # ---- Python ---------------------------------------------------------------------------------------
 
@@ -101,15 +104,16 @@ try:
     import ensurepip, venv
 except ImportError:
     ensurepip = None
-print(100 * sys.version_info[0] + sys.version_info[1], platform.machine(), "venv" if ensurepip else "no-venv", sys.executable)'
+version = 100 * sys.version_info[0] + sys.version_info[1]
+print(version, platform.machine(), "venv" if ensurepip else "no-venv", sys.executable)'
 
-on_arm_mac() { # also from a shell that runs under Rosetta itself, where uname says x86_64
+on_arm_mac() { # also in a shell that itself runs under Rosetta, where uname says x86_64
   [ "$SYSTEM" = Darwin ] || return 1
   [ "$(uname -m)" = arm64 ] || [ "$(sysctl -n hw.optional.arm64 2>/dev/null)" = 1 ]
 }
 
 TOO_OLD='' FOREIGN='' NO_VENV=''
-usable() { # CANDIDATE -> FOUND, or notes why not. It is run: a shim of pyenv may stand for nothing.
+usable() { # CANDIDATE -> FOUND, or a note why not. Runs it, because a shim of pyenv may have nothing behind it.
   local version='' machine='' venv='' path=''
   read -r version machine venv path < <("$1" -c "$PROBE" 2>/dev/null) || return 1
   if [ "$version" -lt $OLDEST ] || [ "$version" -gt $NEWEST ]; then
@@ -125,44 +129,50 @@ usable() { # CANDIDATE -> FOUND, or notes why not. It is run: a shim of pyenv ma
   return 1
 }
 
-find_python() { # -> FOUND, the newest that works
+find_python() { # -> FOUND, the newest that works; or fail with the remedy
   local name candidate
   [ -z "$FOUND" ] || return 0
   for name in python3.14 python3.13 python3.12 python3.11 python3.10 python3 python; do
     while read -r candidate; do
-      # Without the command line tools, macOS answers this one with a window and nothing else.
-      if [ "$candidate" = /usr/bin/python3 ] && [ "$SYSTEM" = Darwin ] && ! xcode-select -p >/dev/null 2>&1; then continue; fi
+      # Without the command line tools, this one only opens a window that offers to install them.
+      if [ "$SYSTEM:$candidate" = Darwin:/usr/bin/python3 ] && ! xcode-select -p >/dev/null 2>&1; then continue; fi
       ! usable "$candidate" || return 0
     done < <(type -aP $name)
   done
-  if [ -n "$UV" ]; then # it may keep one of its own, or can fetch one
+  if [ -n "$UV" ]; then # it may have one of its own, or can fetch one
     candidate=$(UV_PYTHON_DOWNLOADS=never uv python find '>=3.10,<3.15' 2>/dev/null) && usable "$candidate" && return 0
     say "No Python 3.10 to 3.14 on PATH: uv fetches Python 3.13 (about 35 MB)."
     uv python install 3.13 >&2 && usable "$(uv python find 3.13)" && return 0
   fi
   if [ -n "$FOREIGN" ]; then
-    fail 1 "$FOREIGN is an x86_64 Python, which this Mac runs under Rosetta, 2 to 3 times slower: install a native one (/opt/homebrew/bin/brew install python@3.13), then: rm -rf .venv; PATH=/opt/homebrew/bin:\$PATH bash dev/setup.sh"
+    fail 1 "$FOREIGN is an x86_64 Python, which this Mac runs under Rosetta, 2 to 3 times slower: install a native" \
+      "one (/opt/homebrew/bin/brew install python@3.13)," \
+      "then: rm -rf .venv; PATH=/opt/homebrew/bin:\$PATH bash dev/setup.sh"
   elif [ -n "$NO_VENV" ]; then
-    fail 1 "this Python $NO_VENV comes without venv: apt install python$NO_VENV-venv (or python3-venv), then: bash dev/setup.sh"
+    fail 1 "this Python $NO_VENV comes without venv: apt install python$NO_VENV-venv (or python3-venv)," \
+      "then: bash dev/setup.sh"
   elif [ "$SYSTEM" = Darwin ]; then
-    fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: brew install python@3.13 (or get it from https://www.python.org), then: bash dev/setup.sh"
+    fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: brew install python@3.13" \
+      "(or get it from https://www.python.org), then: bash dev/setup.sh"
   fi
-  fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: install one (Debian: apt install python3 python3-venv) or uv (https://docs.astral.sh/uv), then: bash dev/setup.sh"
+  fail 1 "Python 3.10 to 3.14 is needed${TOO_OLD:+, $TOO_OLD}: install one (Debian: apt install python3 python3-venv)" \
+    "or uv (https://docs.astral.sh/uv), then: bash dev/setup.sh"
 }
 
-whole() { # native, and made at this place; maybe by hand
+whole() { # whether it is native and was made here; maybe by hand
   local activate place quotes=\'\"\\\\
   [ ! -e "$UNFINISHED" ] || return 1
   activate=$(tr -d "$quotes" 2>/dev/null <"$VENV/bin/activate") || return 1
-  place=$(printf %s "$VENV" | tr -d "$quotes") # an apostrophe in the path is quoted there, in one way or another
+  place=$(printf %s "$VENV" | tr -d "$quotes") # venv and uv quote an apostrophe in the path differently
   case $activate in *"VIRTUAL_ENV=$place"*) usable "$PYTHON" ;; *) return 1 ;; esac
 }
 
-check_place() { # nothing is changed through a link, nothing removed that this set-up did not make
+check_place() { # or we would change something through a link, or remove what this set-up did not make
   local inside
   inside=$(find "$VENV" -mindepth 1 -maxdepth 1 ! -name 'setup.*' 2>/dev/null || true)
   if [ -L "$VENV" ]; then
-    fail 2 "$VENV is a link, and set-up would change what it points to: rm $(printf %q "$VENV"), then: bash dev/setup.sh"
+    fail 2 "$VENV is a link, and set-up would change what it points to: rm $(printf %q "$VENV")," \
+      "then: bash dev/setup.sh"
   elif [ ! -e "$VENV" ]; then
     find_python # fails before it leaves a .venv behind
     check_ours "$ROOT" "$ROOT"
@@ -170,7 +180,8 @@ check_place() { # nothing is changed through a link, nothing removed that this s
   fi
   check_ours "$VENV" "$VENV"
   if [ ! -d "$VENV" ] || { [ ! -e "$SETUP_LOG" ] && [ -n "$inside" ] && ! whole; }; then
-    fail 2 "$VENV can't be used, and it is not this set-up's to remove: mv $(printf '%q %q' "$VENV" "$VENV.old"), then: bash dev/setup.sh"
+    fail 2 "$VENV can't be used, and this set-up did not make it, so won't remove it:" \
+      "mv $(printf '%q %q' "$VENV" "$VENV.old"), then: bash dev/setup.sh"
   fi
 }
 
@@ -179,7 +190,7 @@ make_venv() {
     "$PYTHON" -m pip --version >/dev/null 2>&1 || [ -z "$UV" ] || run "pip" uv pip install --python "$PYTHON" pip
     return 0
   fi
-  [ ! -e "$VENV/bin" ] || say "The .venv that is here is broken, unfinished, foreign or was moved: making it from scratch."
+  [ ! -e "$VENV/bin" ] || say "This .venv is broken, unfinished, foreign or was moved: making it from scratch."
   find_python
   find "$VENV/" -mindepth 1 -maxdepth 1 ! -name 'setup.lo*' -exec rm -rf {} +
   say "Making .venv with $("$FOUND" -V) ($FOUND)${UV:+ by uv}."
@@ -201,9 +212,9 @@ install() {
   fi
 }
 
-read_pip_conf() { # what it says of the same as a variable, and no more of it; -> FIND_LINKS, which uv doesn't read
+read_pip_conf() { # takes over where packages come from and ignores the rest -> FIND_LINKS, which uv doesn't read
   local name key value
-  while IFS='=' read -r key value; do # install.index-url='...'; a list's values stand on lines, shown as \n
+  while IFS='=' read -r key value; do # install.index-url='...'; a list has one value per line, shown as \n
     name=PIP_$(printf %s "${key#*.}" | tr '[:lower:]-' '[:upper:]_')
     value=${value#?} value=${value%?}
     if says_where "$name" && [ -z "${!name-}" ]; then export "$name=${value//\\n/ }"; fi
@@ -213,7 +224,7 @@ read_pip_conf() { # what it says of the same as a variable, and no more of it; -
   for value in ${PIP_FIND_LINKS-}; do FIND_LINKS+=(--find-links "$value"); done
 }
 
-reachable() { # URL, within about 5 seconds; the timer because a silent name server would take longer
+reachable() { # URL, within about 5 seconds; the timer is for a name server that does not answer
   "$PYTHON" -c 'import os, sys, threading, urllib.request
 threading.Timer(6, os._exit, [1]).start()
 try:
@@ -223,7 +234,7 @@ except Exception:
 os._exit(0)' "$1"
 }
 
-which_torch() { # -> BUILD: cpu, cu126, or none, which is the plain one
+which_torch() { # -> BUILD: cpu, cu126, or empty for the plain one
   local driver='' best=0 version capability
   BUILD=''
   [ "$SYSTEM" != Darwin ] || return 0
@@ -234,20 +245,22 @@ which_torch() { # -> BUILD: cpu, cu126, or none, which is the plain one
     driver=$version
     [ "$capability" -le "$best" ] || best=$capability
   done < <(nvidia-smi --query-gpu=driver_version,compute_cap --format=csv,noheader 2>/dev/null)
-  # The plain build is CUDA 13's: its kernels begin at 7.5. CUDA 12.6's end before 10.0, and want driver 525.
+  # The plain build is for CUDA 13, with kernels from compute capability 7.5 on. The one for CUDA 12.6 has none
+  # from 10.0 on, and needs driver 525.
   if [ -z "$driver" ] || { [ "$driver" -ge 580 ] && [ "$best" -ge 75 ]; }; then
     return 0
   elif [ "$driver" -lt 525 ] || [ "$best" -ge 100 ]; then
-    say "NVIDIA's driver $driver is too old for PyTorch on this GPU: update it to 580 or newer. Until then the CPU is used."
+    say "NVIDIA's driver $driver is too old for PyTorch on this GPU: update it to 580 or newer." \
+      "Until then the CPU is used."
   else
-    say "PyTorch for CUDA 12.6 is the one for this GPU (driver $driver, compute capability ${best%?}.${best#"${best%?}"})."
+    say "PyTorch for CUDA 12.6 fits this GPU (driver $driver, compute capability ${best%?}.${best#"${best%?}"})."
     BUILD=cu126
   fi
 }
 
 install_torch() { # the build that fits the machine
   local tested=(-c "$ROOT/constraints.txt" "$TORCH") index size="about 3 GB with its CUDA libraries"
-  run "PyTorch, if it is here already" install --no-index --no-deps "${tested[@]}" && return 0
+  run "PyTorch, if it is already here" install --no-index --no-deps "${tested[@]}" && return 0
   which_torch
   index=$WHEELS/$BUILD
   [ "$BUILD" != cpu ] || size="about 200 MB"
@@ -257,13 +270,13 @@ install_torch() { # the build that fits the machine
   elif run "looking for PyTorch's $BUILD build" reachable "$index/torch/"; then
     say "Fetching PyTorch's $BUILD build: $size."
     run "PyTorch" install --index-url "$index" --no-deps "${tested[@]}" && return 0
-    # An older one that this GPU can use is better than the tested one that it can't.
+    # An older one that this GPU can use is better than the tested one, which it can't.
     [ "$BUILD" = cpu ] || ! run "PyTorch" install --index-url "$index" --no-deps "$TORCH" || return 0
-    say "That did not work: taking the plain build, about 3 GB with its CUDA libraries."
+    say "That did not work: taking the plain build instead, about 3 GB with its CUDA libraries."
   elif run "PyTorch from pip's own folders" install --no-index --no-deps "$TORCH"; then
-    return 0 # an older one than the tested, but the user's choice
+    return 0 # maybe older than the tested one, but the user's choice
   else
-    say "$index is out of reach. Fetching the plain PyTorch: about 3 GB with its CUDA libraries."
+    say "$index can't be reached. Fetching the plain PyTorch: about 3 GB with its CUDA libraries."
   fi
   must "PyTorch" install "${tested[@]}"
 }
@@ -278,7 +291,7 @@ with open(sys.argv[1], "rb") as file:
 print(*toml["build-system"]["requires"], *toml["project"]["dependencies"], sep="\n")
 print(*toml["project"]["optional-dependencies"]["dev"] if sys.argv[2:] else [], sep="\n")'
 
-install_packages() { # in the tested versions, but with the torch that is there now
+install_packages() { # in the tested versions, but with the torch that we now have
   "$PYTHON" -c "$READ_PYPROJECT" "$ROOT/pyproject.toml" ${DEV:+dev} >"$VENV/requirements.txt"
   sed '/^torch==/d' "$ROOT/constraints.txt" >"$VENV/constraints.txt"
   "$PYTHON" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >>"$VENV/constraints.txt"
@@ -292,19 +305,21 @@ install_nanochat() { # -> EXTENSION: built, or not and by which cargo
   path_file="$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nanochat-root.pth"
   cargo=$(command -v cargo || true)
   if [ -n "$cargo" ]; then
-    # Without build isolation: maturin is here already, and an isolated build would fetch it once more.
+    # maturin is installed already; an isolated build would fetch it again.
     export PATH="$VENV/bin:$PATH" CARGO_NET_RETRY="${CARGO_NET_RETRY:-1}" CARGO_HTTP_TIMEOUT="${CARGO_HTTP_TIMEOUT:-15}"
-    if run "building the Rust extension" install --no-build-isolation --no-deps ${UV:+--reinstall-package nanochat} -e "$ROOT"; then
+    if run "building the Rust extension" \
+      install --no-build-isolation --no-deps ${UV:+--reinstall-package nanochat} -e "$ROOT"; then
       rm -f "$path_file"
       EXTENSION=built
       return 0
     fi
     why="could not be built" remedy="see why in $SETUP_LOG"
   else
-    why="can't be built, there is no Rust compiler" remedy="install Rust from https://rustup.rs"
+    why="can't be built without a Rust compiler" remedy="install Rust from https://rustup.rs"
   fi
-  say "The Rust extension $why: the tokenizers package trains the tokenizer instead, and all else works. To have it: $remedy, then bash dev/setup.sh"
-  printf '%s\n' "$ROOT" >"$path_file" # so that `import nanochat` works from anywhere all the same
+  say "The Rust extension $why: the tokenizers package trains the tokenizer instead, and everything else works." \
+    "To get it: $remedy, then bash dev/setup.sh"
+  printf '%s\n' "$ROOT" >"$path_file" # so that `import nanochat` still works from anywhere
   EXTENSION="not by $cargo"
 }
 
@@ -314,7 +329,7 @@ for argument in "$@"; do
   case $argument in
     --dev) DEV=1 ;;
     --from-driver) FROM_DRIVER=1 ;;
-    *) fail 2 "setup.sh: unknown argument $argument; there is --dev, which adds what dev/test.sh needs" ;;
+    *) fail 2 "setup.sh: unknown argument $argument; it takes --dev, which adds what dev/test.sh needs" ;;
   esac
 done
 if up_to_date; then
@@ -322,9 +337,10 @@ if up_to_date; then
   exit 0
 fi
 ! uv --version >/dev/null 2>&1 || UV=1
-[ "$(sed -n 2p "$STAMP" 2>/dev/null)" != dev ] || DEV=1 # once there, kept up to date
+[ "$(sed -n 2p "$STAMP" 2>/dev/null)" != dev ] || DEV=1 # once installed, it is kept up to date
 if [ "$SYSTEM" = Darwin ] && ! on_arm_mac; then
-  fail 1 "this Mac has an Intel processor, for which PyTorch has no builds since 2.2: use a Mac with Apple silicon, or Linux"
+  fail 1 "this Mac has an Intel processor, and PyTorch stopped building for those with 2.2:" \
+    "use a Mac with Apple silicon, or Linux"
 fi
 check_place
 mkdir -p "$VENV"
@@ -333,7 +349,7 @@ trap 'printf "\n"; fail 130 "Set-up interrupted: the next one repairs it."' INT 
 if [ -x "$PYTHON" ]; then
   say "Bringing $VENV up to date."
 else
-  say "Setting up $VENV, once: it fetches PyTorch, and about 150 MB of other packages."
+  say "Setting up $VENV. Needed only once; fetches PyTorch and about 150 MB of other packages."
 fi
 : >"$SETUP_LOG"
 LOG_FILE=$SETUP_LOG

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every check that CI runs, on a machine that it sets up itself. All parts run, whatever fails; the time of each
-# is shown, and pytest's closing line comes last.
+# Every check that CI runs; sets the machine up first. A part that fails does not stop the others. Ends with the
+# time of each part and pytest's last line.
 #   bash dev/test.sh                 everything
-#   bash dev/test.sh --fast          under 90 s: lint, types, and the tests that are neither end to end nor in a browser
+#   bash dev/test.sh --fast          under 90 s: lint, types, and the tests that need neither a whole run nor a browser
 #   bash dev/test.sh [--fast] -k lock tests/dev       anything else goes to pytest
 set -euo pipefail
 # shellcheck source=dev/lib.sh
@@ -16,9 +16,7 @@ fi
 cd "$ROOT"
 bash dev/setup.sh --dev || exit $?
 PATH="$ROOT/.venv/bin:$PATH"
-# What the caller has set for his own runs must not steer the tests.
-unset MEMORY_SIZE DEVICE_BATCH_SIZE TOTAL_BATCH_SIZE EVAL_TOKENS SPLIT_TOKENS DEPTH BASE_ITERATIONS MID_ITERATIONS \
-  SFT_ITERATIONS DATA_SHARDS MAX_SEQ_LEN VOCAB_SIZE NANOCHAT_BASE_DIR NANOCHAT_DATA MODEL_TAG WANDB_RUN TIME_BUDGET FRESH
+unset_variables # the tests must not depend on what the caller has set for runs of their own
 
 TIMES='' FAILED=''
 part() { # NAME COMMAND...
@@ -32,7 +30,7 @@ part() { # NAME COMMAND...
 "
 }
 
-from_debian() { # PROGRAM: installed where that is allowed; what needs it is skipped otherwise, and says so
+from_debian() { # PROGRAM: installs it where we may; otherwise what needs it is skipped and says so
   if ! command -v "$1" >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     { apt-get install -qq -y "$1" || { apt-get update -qq && apt-get install -qq -y "$1"; }; } >/dev/null 2>&1 || true
   fi
@@ -45,19 +43,20 @@ bash_check() {
   if command -v shellcheck >/dev/null; then
     shellcheck -x -s bash dev/*.sh || status=1
   else
-    echo "SKIPPED: shellcheck is not here (apt install shellcheck, or brew install shellcheck)"
+    echo "SKIPPED: shellcheck is not installed (apt install shellcheck, or brew install shellcheck)"
   fi
   return $status
 }
 
 rust_check() {
-  command -v cargo >/dev/null || { echo "SKIPPED: no cargo here (https://rustup.rs)"; return 0; }
+  command -v cargo >/dev/null || { echo "SKIPPED: cargo is not installed (https://rustup.rs)"; return 0; }
   cargo test --quiet && cargo clippy --quiet --all-targets --all-features -- -D warnings && cargo fmt --check
 }
 
-python_tests() { # keeps a copy, so that the closing line can be the last
+python_tests() { # keeps a copy of the output, for its last line
   [ -n "$FAST" ] || from_debian chromium # for the tests in a browser
-  # The same examples each time: what a change did not break can't fail it. A plain `pytest` draws others.
+  # The ci profile draws the same examples each time, so a failure comes from the change under test. A plain
+  # `pytest` draws new ones.
   python -m pytest -n 2 --dist loadfile --hypothesis-profile=ci "$@" 2>&1 | tee "$PYTEST_LOG"
 }
 

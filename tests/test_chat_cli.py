@@ -21,7 +21,7 @@ from nanochat.conversation import render
 from nanochat.engine import Event
 from nanochat.model_choice import ModelChoice
 from nanochat.sampling import Sampling
-from nanochat.system.cli import parse, unheeded
+from nanochat.system.cli import ignored_variables, parse
 from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 from scripts import chat_cli
@@ -168,10 +168,10 @@ def test_flags_of_the_model_and_of_sampling_are_the_commands_own(
     assert config.model == ModelChoice("mid", "d2", 3)
     assert config.sampling == Sampling(0.5, 7, 9)
     monkeypatch.setenv("MODEL_TAG", "d9")
-    assert unheeded(config, "python -m scripts.chat_cli", flags) == ""
+    assert ignored_variables(config, "python -m scripts.chat_cli", flags) == ""
     default = parse(chat_cli.Config, "chat_cli", ["--max_new_tokens=9"])
     assert (default.model.source, default.sampling.max_new_tokens) == ("sft", 9)
-    assert "use --model_tag" in unheeded(default, "python -m scripts.chat_cli", [])
+    assert "use --model_tag" in ignored_variables(default, "python -m scripts.chat_cli", [])
 
 
 @pytest.mark.parametrize("text", ["None", "-5 + 3", "=-hello"])

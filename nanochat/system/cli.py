@@ -1,7 +1,7 @@
-"""Flags in, a Config out, and the way every command ends.
+"""Flags in, a Config out, and how every command ends.
 
-A command is a frozen dataclass and a `main(config)`; `run` parses, calls and turns what went wrong
-into one line and the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
+A command is a frozen dataclass and a `main(config)`. `run` parses, calls main, and turns whatever
+went wrong into one line and an exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,42 +20,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from nanochat.system import log, storage
+from nanochat.system import log, storage, variables
 from nanochat.system.errors import Failure, Interrupted, UserError
 
 ConfigT = TypeVar("ConfigT")
 DEVICE_TYPES = ("cuda", "mps", "cpu")
 
-_READ_TEXT = ("data", "tokenizer", "base_train", "mid_train", "chat_sft")
-# A driver's variable, the flag that says the same to a command, and (if not to all that have such
-# a flag) to which.
-FLAG_OF_VARIABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("NANOCHAT_DATA", "data", _READ_TEXT),
-    ("DATA_SHARDS", "data_shards", ()),
-    ("DATA_SHARDS", "num_shards", ()),
-    ("DEPTH", "depth", ()),
-    ("VOCAB_SIZE", "vocab_size", ()),
-    ("MAX_SEQ_LEN", "max_seq_len", ()),
-    ("DEVICE_BATCH_SIZE", "device_batch_size", ()),
-    ("TOTAL_BATCH_SIZE", "total_batch_size", ()),
-    ("EVAL_TOKENS", "eval_tokens", ()),
-    ("SPLIT_TOKENS", "split_tokens", ()),
-    ("BASE_ITERATIONS", "num_iterations", ("base_train",)),
-    ("MID_ITERATIONS", "num_iterations", ("mid_train",)),
-    ("SFT_ITERATIONS", "num_iterations", ("chat_sft",)),
-    ("TIME_BUDGET", "time_budget_s", ()),
-    ("MEMORY_SIZE", "memory_gb", ()),
-    ("MODEL_TAG", "model_tag", ()),
-    ("WANDB_RUN", "wandb_run", ()),
-)
-
 
 def parse(config_class: type[ConfigT], prog: str, args: Sequence[str] | None = None) -> ConfigT:
-    """Flags to a config; dashes and underscores, `--k=v` and `--k v` are the same.
+    """Flags to a config; `--a-b` is `--a_b`, and `--k v` is `--k=v`.
 
     Field docstrings are the help. Raises UserError for a flag that does not parse.
     """
-    import tyro  # here, so that importing a script costs nothing
+    import tyro
 
     complaint = io.StringIO()
     try:
@@ -76,15 +53,16 @@ def parse(config_class: type[ConfigT], prog: str, args: Sequence[str] | None = N
 
 
 def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None:
-    """Parse the command line, call main, end the process with the contract's exit code."""
+    """Parse the command line, call main, end the process with its exit code."""
     _open_streams()
     on_terminal = sys.stdout.isatty()
-    # Before torch is loaded: threads that wait for each other sleep instead of spinning. On a
-    # machine that also does something else, spinning made a training step several times slower.
+    # Threads that wait for each other should sleep, not spin: on a machine that is also doing
+    # something else, spinning made a training step several times slower. OpenMP reads this once,
+    # when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         config = parse(config_class, prog)
-        if not log.started_by_driver() and (note := unheeded(config, prog, sys.argv[1:])):
+        if not log.started_by_driver() and (note := ignored_variables(config, prog, sys.argv[1:])):
             print(note, file=sys.stderr)
         main(config)
         sys.stdout.flush()
@@ -99,47 +77,52 @@ def run(main: Callable[[Any], None], config_class: type[Any], prog: str) -> None
     except BaseException as error:  # also a panic in an extension, which is not an Exception
         if isinstance(error, SystemExit):
             raise
-        hung_up = on_terminal and not sys.stdout.isatty()  # the terminal was closed
+        hung_up = on_terminal and not sys.stdout.isatty()
+        # The terminal was closed, or `| head` closed the pipe: nobody is left to tell.
         if isinstance(error, OSError) and (error.errno == errno.EPIPE or hung_up):
-            _end("", 1)  # or `| head` closed the pipe; nothing is left to tell anybody
-        if isinstance(error, PermissionError) and error.filename:  # as a run with sudo leaves it
+            _end("", 1)
+        # Usually a file that a run with sudo left behind.
+        if isinstance(error, PermissionError) and error.filename:
             _end(f"error: {_not_ours(error)}", 2)
         _end(f"failed: {type(error).__name__}: {error}{keep_traceback(prog)}", 1)
 
 
 def _not_ours(error: PermissionError) -> str:
     path, top = str(error.filename), str(storage.base_dir())
-    whole = top if path.startswith(top) else path  # it may be a folder above that can't be read
+    whole = top if path.startswith(top) else path  # or a folder above that can't be read
     return (
         f"{path} can't be used ({error.strerror}); "
         f"if another user made it: sudo chown -R {os.geteuid()} {whole}"
     )
 
 
-def unheeded(config: Any, prog: str, args: Sequence[str]) -> str:
-    """A line about drivers' variables that are set and do nothing for a command; or nothing."""
+def ignored_variables(config: Any, prog: str, args: Sequence[str]) -> str:
+    """A line about variables of the drivers that are set but do nothing here; "" if none are.
+
+    Whoever types `DEPTH=6 python -m scripts.base_train` would otherwise train the default depth.
+    """
     command = prog.split(".")[-1]
     # A config may embed others, such as ModelChoice; a flag is a flag wherever its field is.
     parts = [config, *(v for f in fields(config) if is_dataclass(v := getattr(config, f.name)))]
     values = {f.name: getattr(part, f.name) for part in parts for f in fields(part)}
     defaults = {f.name: f.default for part in parts for f in fields(part)}
     given = {arg.split("=")[0].lstrip("-").replace("-", "_") for arg in args}
-    found = {
+    ignored = {
         variable: f"--{flag}"
-        for variable, flag, commands in FLAG_OF_VARIABLE
+        for flag, variable in variables.flags_of(command).items()
         if os.environ.get(variable)
-        and command in (commands or (command,))
         and flag in defaults.keys() - given
+        # A short form such as -g is not among the names; its value gives it away.
         and values[flag] == defaults[flag]
     }
-    if not found or not prog.startswith("python -m scripts."):
+    if not ignored or not prog.startswith("python -m scripts."):
         return ""
-    names, flags = " ".join(found), " ".join(found.values())
+    names, flags = " ".join(ignored), " ".join(ignored.values())
     return f"only the drivers in dev/ read {names}, this command does not: use {flags} instead"
 
 
 def check_device_type(wanted: str | None) -> None:
-    """Raises ValueError for what is not a kind of device, before anybody waits for torch."""
+    """Raise ValueError for an unknown kind of device, before anybody waits for torch."""
     if wanted is not None and wanted not in DEVICE_TYPES:
         raise ValueError(f"device_type={wanted}: it must be one of {', '.join(DEVICE_TYPES)}")
 
@@ -152,13 +135,16 @@ def _end(line: str, code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:  # else Python tries once more at its end, and says that it could not
+        except OSError:  # otherwise Python flushes again at exit, and complains
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 
 
 def _our_words() -> Any:
-    """How tyro reads one value: `None` is a word like any other, and errors are in our words."""
+    """How tyro reads one value: `None` is an ordinary word, and errors are in our words.
+
+    By itself, tyro would turn `--model_tag=None` into no tag at all.
+    """
     import tyro
 
     read = {
@@ -177,7 +163,8 @@ def _our_words() -> Any:
 
     def rule(info: Any) -> Any:
         kinds = [t for t in get_args(info.type) or (info.type,) if t is not type(None)]
-        if len(kinds) != 1 or kinds[0] not in read or info.type is bool:  # bool: a flag by itself
+        # A plain bool is a flag without a value; tyro knows how.
+        if len(kinds) != 1 or kinds[0] not in read or info.type is bool:
             return None
         metavar, what = read[kinds[0]]
         return tyro.constructors.PrimitiveConstructorSpec(
@@ -194,7 +181,7 @@ def _our_words() -> Any:
 
 
 def _one_line(box: str) -> str:
-    """The message inside tyro's box, on one line, with its suggestion where it makes one.
+    """The message inside the box that tyro draws, on one line, with its suggestion if any.
 
     >>> _one_line("╭─ Error ─╮\\n│ Error parsing -s/--step: 'a'  │\\n│ is not b │\\n│ ── │\\n│ c │")
     "--step: 'a' is not b"
@@ -206,7 +193,7 @@ def _one_line(box: str) -> str:
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     rule = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
     message = " ".join(lines[:rule]).strip()
-    message = re.sub(r"^Error parsing (-\w/)?(?=--)", "", message)  # its name: not ours to tell
+    message = re.sub(r"^Error parsing (-\w/)?(?=--)", "", message)
     message = re.sub(r"^Error parsing \w+: ", "", message)
     message = re.sub(
         r"^Missing value for argument '(-\w/)?(--[\w-]+)'.*",
@@ -219,8 +206,11 @@ def _one_line(box: str) -> str:
 
 
 def keep_traceback(prog: str) -> str:
-    """Write the current traceback to logs/, where a bug report can find it; returns where it is."""
-    with contextlib.suppress(OSError, UserError):  # a base dir that is not there to keep it in
+    """Write the current traceback to logs/ for a bug report; return a remark that says where.
+
+    The line that ends the command must appear even if there is nowhere to write.
+    """
+    with contextlib.suppress(OSError, UserError):
         name = f"crash-{prog.split('.')[-1]}-{time.strftime('%Y%m%d-%H%M%S')}.txt"
         path = storage.base_dir() / "logs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,16 +220,17 @@ def keep_traceback(prog: str) -> str:
 
 
 def _open_streams() -> None:
-    """Standard input, output and error that can be used, whatever the command was given.
+    """Make standard input, output and error usable, whatever the command was given.
 
-    A closed one (`<&-`) is /dev/null, or the next file to be opened would take its number. What
-    can't be shown in this locale, or read, is a mark instead of a traceback.
+    A closed one (`<&-`) becomes /dev/null, or the next file to be opened would take its number and
+    receive our output. A character that can't be shown in this locale, or read, becomes a
+    replacement mark instead of a traceback.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number
         if getattr(sys, name) is None:
             mode = "w" if number else "r"
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115

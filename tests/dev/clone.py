@@ -121,7 +121,8 @@ def clone_fixture(tmp_path: Path) -> Clone:
     for folder in (root, home, tools):
         folder.mkdir()
     shutil.copytree(ROOT / "dev", root / "dev")
-    for name in ("pyproject.toml", "constraints.txt"):
+    (root / "nanochat").mkdir()
+    for name in ("pyproject.toml", "constraints.txt", "nanochat/variables.txt"):
         shutil.copy(ROOT / name, root / name)
     for name in TOOLS:
         if found := shutil.which(name):

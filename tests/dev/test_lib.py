@@ -13,21 +13,15 @@ import pytest
 from clone import ROOT, Clone, clone_fixture, wait_for  # noqa: F401
 
 from nanochat.data import fineweb
-from nanochat.system.limits import LIMITS
+from nanochat.run.recipe import PlanConfig
 from nanochat.system.memory import linux_memory_gb
+from nanochat.system.variables import limits, variables
 from nanochat.training import checkpoint_manager
 from scripts import base_train, tokenizer
 
 LIB = (ROOT / "dev" / "lib.sh").read_text()
 DRIVERS = ("runcpu", "runmac_overnight", "continue_training")
-FLAGS = {"MEMORY_SIZE": "memory_gb"} | dict.fromkeys(
-    ("BASE_ITERATIONS", "MID_ITERATIONS", "SFT_ITERATIONS"), "num_iterations"
-)
-# The drivers' variables with Python's limits: bash is held to these.
-WHOLE = {
-    name: LIMITS[FLAGS.get(name, name.lower())]
-    for name in re.findall(r"check_whole ([A-Z_]+)", LIB)
-}
+WHOLE = {row.name: (row.least or 0, row.most or 0) for row in variables() if row.kind == "whole"}
 NONSENSE = [
     *((name, value) for name in WHOLE for value in ("abc", "1.5")),
     *(("DEPTH", value) for value in ("-1", "+1", "1e3", "4 4", "0x4", "4\n", "٤")),
@@ -66,19 +60,26 @@ def test_nonsense_is_refused_by_name(clone: Clone, name: str, value: str) -> Non
     assert not (clone.root / "pwned").exists()
 
 
-def test_the_limits_are_those_of_python() -> None:
-    named = {FLAGS.get(name, name.lower()) for name in WHOLE}
-    assert named == LIMITS.keys()
-    assert LIMITS["data_shards"][1] == fineweb.LAST_SHARD
+def test_the_limits_hold_for_the_flags() -> None:
+    assert len(WHOLE) > 11
+    assert limits()["data_shards"][1] == fineweb.LAST_SHARD
     for name, most in checkpoint_manager.MOST.items():
-        assert most >= LIMITS[name][1], "what is made here can be loaded"
+        assert most >= limits()[name][1], "what is made here can be loaded"
     for config in (base_train.Config, tokenizer.Config):
-        for name in LIMITS.keys() & {field.name for field in fields(config)}:
-            for value in LIMITS[name]:
+        for name in limits().keys() & {field.name for field in fields(config)}:
+            least, most = limits()[name]
+            for value in (least, most):
                 config(**{name: value})
-            for value in (LIMITS[name][0] - 1, LIMITS[name][1] + 1):
+            for value in (least - 1, most + 1):
                 with pytest.raises(ValueError, match=f"^{name}={value}: "):
                     config(**{name: value})
+
+
+def test_every_variable_is_a_field_of_the_plan() -> None:
+    """Those that become a flag, that is. The examples are typed in test_sense_is_taken."""
+    names = {field.name for field in fields(PlanConfig)}
+    assert {row.flags[0] for row in variables() if row.flags} <= names
+    assert {row.name for row in variables() if not row.flags} == {"NANOCHAT_BASE_DIR"}
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -97,6 +98,7 @@ def test_a_driver_refuses_before_it_touches_anything(clone: Clone, driver: str) 
     ("name", "value", "kept"),
     [
         *((name, str(bound), str(bound)) for name, bounds in WHOLE.items() for bound in bounds),
+        *((row.name, row.example, row.example) for row in variables() if "~" not in row.example),
         ("DEPTH", "010", "10"),  # not octal
         ("DEPTH", "", ""),  # empty is unset
         ("FRESH", "0", "0"),
@@ -122,7 +124,7 @@ def test_sense_is_taken(clone: Clone, name: str, value: str, kept: str) -> None:
     ],
 )
 def test_time_budget_in_seconds(clone: Clone, text: str, seconds: int) -> None:
-    result = clone.lib('check_time_budget; printf %s "$TIME_BUDGET_S"', TIME_BUDGET=text)
+    result = clone.lib('check_variables; printf %s "$TIME_BUDGET_S"', TIME_BUDGET=text)
     assert (result.code, result.out) == (0, str(seconds))
 
 
@@ -143,7 +145,7 @@ def test_two_explicit_values_that_disagree(clone: Clone) -> None:
 
 def test_data_folder_is_made_absolute(clone: Clone) -> None:
     (clone.home / "my notes").mkdir()
-    show = 'check_data; printf %s "$NANOCHAT_DATA"'
+    show = 'check_variables; printf %s "$NANOCHAT_DATA"'
     there = str(clone.home / "my notes")
     assert clone.lib(show, NANOCHAT_DATA="~/my notes").out == there
     assert clone.lib(show, NANOCHAT_DATA="../home/my notes").out == there
@@ -152,7 +154,7 @@ def test_data_folder_is_made_absolute(clone: Clone) -> None:
 
 
 def test_base_dir_is_made_absolute_and_left_unmade(clone: Clone) -> None:
-    show = 'check_base_dir; printf %s "$NANOCHAT_BASE_DIR"'
+    show = 'check_variables; printf %s "$NANOCHAT_BASE_DIR"'
     assert clone.lib(show).out == str(clone.base_dir)
     assert clone.lib(show, NANOCHAT_BASE_DIR="a b/c").out == str(clone.root / "a b/c")
     assert clone.lib(show, NANOCHAT_BASE_DIR="~/x").out == str(clone.home / "x")
@@ -166,12 +168,16 @@ def test_base_dir_is_made_absolute_and_left_unmade(clone: Clone) -> None:
 
 def test_base_dir_without_permission(clone: Clone) -> None:
     clone.home.chmod(0o500)
-    result = clone.without_privileges().lib("check_base_dir")
+    result = clone.without_privileges().lib("check_variables")
     assert result.code == 2
     assert f"({clone.home} cannot)" in result.err
 
 
-PARTS = re.findall(r"\w+", " ".join(re.findall("for name in (.*); do", LIB)).replace(".", "_"))
+# Folders and files in the base dir, and where lib.sh names them.
+FOLDERS = re.findall(r"\w+", re.findall(r"\$1\"/\{(.*)\}", LIB)[0])
+READ_ONLY = re.findall("for name in (.*); do", LIB)[0].split()
+CHECKPOINTS = [f"{stage}_checkpoints" for stage in checkpoint_manager.STAGES]
+PARTS = [*FOLDERS, *READ_ONLY, *CHECKPOINTS, "run.lock"]
 
 
 def test_every_part_of_the_base_dir_is_looked_at() -> None:
@@ -179,12 +185,11 @@ def test_every_part_of_the_base_dir_is_looked_at() -> None:
     code = "".join(path.read_text() for path in files)
     used = set(re.findall(r"base_dir\(\) / \"(\w+)\"", code))
     assert {"report", "metrics"} < used
-    used |= {f"{stage}_checkpoints" for stage in checkpoint_manager.STAGES}
-    assert used | {"logs", "run_lock"} == set(PARTS)
+    assert used | {"logs"} == {*FOLDERS, *READ_ONLY}
 
 
 @pytest.mark.parametrize("owner", ["own", "another"])
-@pytest.mark.parametrize("name", [name.replace("run_lock", "run.lock") for name in PARTS])
+@pytest.mark.parametrize("name", PARTS)
 def test_part_that_is_not_ours(clone: Clone, name: str, owner: str) -> None:
     """As a run with sudo leaves them; found before anything is set up or trained."""
     path = clone.base_dir / name
@@ -205,7 +210,7 @@ def test_part_that_is_not_ours(clone: Clone, name: str, owner: str) -> None:
     assert not clone.venv.exists()
 
 
-@pytest.mark.parametrize("name", ["run.lock", "logs", "report"])
+@pytest.mark.parametrize("name", ["run.lock", "logs", "report", "sft_checkpoints"])
 def test_part_of_the_wrong_kind(clone: Clone, name: str) -> None:
     clone.base_dir.mkdir(parents=True)
     path = clone.base_dir / name
@@ -215,7 +220,7 @@ def test_part_of_the_wrong_kind(clone: Clone, name: str) -> None:
     assert result.err.startswith(f"error: {path} is ")
     path.unlink() if path.is_file() else path.rmdir()
     path.symlink_to("nowhere")
-    assert clone.lib("check_base_dir").code == (0 if name == "run.lock" else 2)
+    assert clone.lib("check_variables").code == (0 if name == "run.lock" else 2)
 
 
 # ---- the last resort, and where it runs ----
@@ -250,8 +255,10 @@ def test_arguments(clone: Clone, driver: str) -> None:
     help_page = clone.bash(f"dev/{driver}.sh", "--help")
     assert help_page.code == 0
     assert help_page.out.count("\n") <= 24, "one screen"
-    for name in (*WHOLE, "TIME_BUDGET", "NANOCHAT_DATA", "MODEL_TAG", "WANDB_RUN", "FRESH"):
-        assert name in help_page.out
+    _, _, listed = help_page.out.partition("Variables, ")
+    for row in variables():
+        assert len(re.findall(rf"\b{row.name}\b", listed.partition("\n")[2])) >= 1
+        assert row.help in listed
 
 
 # ---- memory ----

@@ -299,7 +299,7 @@ def test_what_we_did_not_make_is_not_removed(clone: Clone, name: str) -> None:
     for _ in range(2):
         result = setup(clone)
         assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
-        assert "it is not this set-up's to remove: mv " in result.err
+        assert "this set-up did not make it, so won't remove it: mv " in result.err
         assert contents(clone.root) == before
 
 
@@ -400,9 +400,9 @@ def test_settings_that_would_make_another_venv(clone: Clone) -> None:
         (
             "WARNING: Retrying after connection broken by 'NewConnectionError(x)'\n"
             "ERROR: No matching distribution found for torch",
-            "Is the network there?",
+            "Is the network up?",
         ),
-        ("error: Failed to fetch: `x`\n  Caused by: dns error", "Is the network there?"),
+        ("error: Failed to fetch: `x`\n  Caused by: dns error", "Is the network up?"),
         (
             "Collecting pytest-timeout\nERROR: ResolutionImpossible: numpy\n[notice] A new pip\n",
             "ERROR: ResolutionImpossible: numpy",
