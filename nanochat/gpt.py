@@ -43,15 +43,14 @@ class Attention(nn.Module):
         width = config.n_embd
         self.c_q, self.c_k, self.c_v = (Linear(width, width) for _ in range(3))
         self.c_proj = Linear(width, width)
+        self._joined: Tensor | None = None
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, mask: Tensor | None
     ) -> Tensor:
         """x (B, T, C); cos, sin (T, 1, D/2); mask (B, 1, T, S) of what is seen in the cache."""
         batch, time, width = x.shape
-        # With a cache the weights are those of an answer, and joining them would cost a copy of
-        # all three for each token.
-        q, k, v = self.project(x, joined=cache is None and x.device.type == "cuda")
+        q, k, v = self.project(x, joined=x.device.type == "cuda")
         q = rms_norm(rotate(q, cos, sin), self.config.norm_eps)
         k = rms_norm(rotate(k, cos, sin), self.config.norm_eps)
         q, k, v = (a.transpose(1, 2) for a in (q, k, v))  # (B, H, T, D)
@@ -69,11 +68,21 @@ class Attention(nn.Module):
         backward pass. The matrices stay three, so checkpoints and Muon see what they saw.
         """
         heads = (*x.shape[:2], -1, self.config.n_head, self.config.head_dim)
-        parts = (self.c_q, self.c_k, self.c_v)
-        if not joined:
-            return tuple(part(x).view(heads)[:, :, 0] for part in parts)
-        weight = torch.cat([part.weight for part in parts]).to(x.dtype)  # (3C, C)
-        return F.linear(x, weight).view(heads).unbind(2)
+        if joined:
+            return F.linear(x, self.joined_weight().to(x.dtype)).view(heads).unbind(2)
+        return tuple(c(x).view(heads)[:, :, 0] for c in (self.c_q, self.c_k, self.c_v))
+
+    def joined_weight(self) -> Tensor:
+        """The three matrices as one, (3C, C)."""
+        if self._joined is not None:
+            return self._joined
+        return torch.cat([c.weight for c in (self.c_q, self.c_k, self.c_v)])
+
+    def join(self) -> None:
+        """Make the three matrices parts of one, which then costs neither memory nor a copy."""
+        self._joined = self.joined_weight().detach()
+        for c, part in zip((self.c_q, self.c_k, self.c_v), self._joined.chunk(3), strict=True):
+            c.weight.data = part
 
 
 class MLP(nn.Module):
@@ -146,7 +155,11 @@ class GPT(nn.Module):
         The same numbers as before, without a cast of every matrix for every token, which on a card
         moves five times the bytes of the product itself.
         """
-        return self.requires_grad_(False).to(self.dtype)
+        self.requires_grad_(False).to(self.dtype)
+        if self.wte.weight.device.type == "cuda":
+            for layer in self.h:
+                layer.attn.join()
+        return self
 
     def rotary(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of some positions, (T, 1, D/2) each; the tables grow as needed."""
