@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -13,31 +14,32 @@ use crate::piece_map::PieceMap;
 use crate::split::Splitter;
 use crate::train::{Pair, key};
 
-/// Ids are u32, and two of them are kept free for marks.
+/// Ids are u32, and two of those are reserved for marks.
 pub const MAX_MERGES: usize = (u32::MAX - 2 - 256) as usize;
 
-/// Merges handed in could double the length with each token; 65,536 real ones take half a
-/// megabyte.
+/// A cap on memory: handcrafted merges can double the length with each token, so 64 of them would
+/// ask for more bytes than exist. 65,536 real ones take half a megabyte.
 pub const MAX_TOKEN_BYTES: usize = 1 << 26;
 
-/// Up to this many bytes a piece is merged by going over it again and again, which is quadratic but
+/// Up to this many bytes a piece is merged by scanning it over and over, which is quadratic but
 /// faster for a short one; a longer one goes through a heap.
 const SHORT: usize = 64;
 
-/// No token; the largest, so that the smallest of several is a token if there is one.
+/// No token. The largest id, so that the minimum of several is a token if any of them is.
 const NONE: u32 = u32::MAX;
 
+/// Encodes texts, and decodes ids, with given merges.
 pub struct Encoder {
     splitter: Splitter,
     pairs: Vec<Pair>,            // what token 256 + i is made of
     merges: FxHashMap<u64, u32>, // pair -> token
-    /// The pieces that come out as a single token: most of them, so most need no merging.
+    /// The pieces that become a single token. Most pieces of real text do, so most need no merging.
     whole: PieceMap<u32>,
     bytes: Vec<u8>,   // of all tokens, end to end
     ends: Vec<usize>, // where each token ends in `bytes`
 }
 
-/// What merging needs, kept from piece to piece.
+/// Buffers for merging, reused from piece to piece: no allocation per piece.
 #[derive(Default)]
 struct Scratch {
     ids: Vec<u32>,
@@ -48,11 +50,12 @@ struct Scratch {
 /// What the threads of a batch share.
 struct Work<'a, T> {
     texts: &'a [T],
-    taken: AtomicUsize, // texts that a thread has or had in hand
+    taken: AtomicUsize, // how many texts some thread has taken
     stop: AtomicBool,
 }
 
 impl Encoder {
+    /// Fails for a merge of ids that do not exist before it, and for a repeated merge.
     pub fn new(merges: &[Pair], splitter: Splitter) -> Result<Self, Error> {
         if merges.len() > MAX_MERGES {
             return Err(Error::TooManyMerges(merges.len()));
@@ -93,7 +96,8 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Trained merges make every token from its own bytes; others need not, so look.
+    /// Trained merges make each token from its own bytes, but handcrafted ones may not: an earlier
+    /// merge can get in the way. So encode every token to find out.
     fn find_whole(&mut self) {
         let mut scratch = Scratch::default();
         let mut ids = Vec::new();
@@ -109,7 +113,7 @@ impl Encoder {
         self.whole = whole;
     }
 
-    /// 256 and the number of merges; ids are below it.
+    /// 256 plus the number of merges; ids are below it.
     pub fn vocab_size(&self) -> usize {
         self.ends.len()
     }
@@ -119,8 +123,8 @@ impl Encoder {
         self.encode_with(&self.splitter, text, &mut Scratch::default())
     }
 
-    /// The ids of each text, with `num_threads` threads, of which the calling one is the first.
-    /// It calls `tick` before each of its texts; an error of that stops the work.
+    /// The ids of each text, with `num_threads` threads, the calling one included. That one calls
+    /// `tick` before each of its texts; an error from it stops the work.
     pub fn encode_batch<E: From<Error>>(
         &self,
         texts: &[impl AsRef<str> + Sync],
@@ -138,15 +142,12 @@ impl Encoder {
             let mut threads = Vec::with_capacity(helpers);
             for _ in 0..helpers {
                 let share = || self.encode_share(&work, || Ok::<(), Error>(()));
-                // Where the system has no thread to give, those that run do its part.
+                // If the system has no thread to give, the others do its part.
                 threads.extend(thread::Builder::new().spawn_scoped(scope, share));
             }
             let mut shares = vec![self.encode_share(&work, tick)?];
             for thread in threads {
-                let share = thread
-                    .join()
-                    .map_err(|_| Error::NoThread("one broke off".into()))?;
-                shares.push(share?);
+                shares.push(thread.join().unwrap_or_else(|bug| resume_unwind(bug))?);
             }
             for (index, ids) in shares.into_iter().flatten() {
                 encoded[index] = ids;
@@ -155,7 +156,8 @@ impl Encoder {
         })
     }
 
-    /// One thread's share of a batch.
+    /// One thread's share of a batch: it takes the next text until none is left, so that a thread
+    /// with a long one does not hold up the others.
     fn encode_share<E: From<Error>>(
         &self,
         work: &Work<impl AsRef<str>>,
@@ -187,7 +189,7 @@ impl Encoder {
         text: &str,
         scratch: &mut Scratch,
     ) -> Result<Vec<u32>, Error> {
-        let mut ids = Vec::with_capacity(text.len() / 4);
+        let mut ids = Vec::with_capacity(text.len() / 4); // English: about 4 bytes per token
         splitter.split(text, |piece| {
             match self.whole.get(piece) {
                 Some(token) => ids.push(token),
@@ -198,8 +200,8 @@ impl Encoder {
         Ok(ids)
     }
 
-    /// Appends the ids of a piece: the earliest merge that applies, at its leftmost place, again
-    /// and again.
+    /// Appends the ids of a piece: applies the earliest merge that fits, at its leftmost position,
+    /// until none fits. That is the order of training, so text is cut as it was then.
     fn merge(&self, piece: &[u8], out: &mut Vec<u32>, scratch: &mut Scratch) {
         if piece.len() <= SHORT {
             self.merge_short(piece, out, scratch);
@@ -227,6 +229,7 @@ impl Encoder {
             ids[at] = token;
             ids.remove(at + 1);
             made.remove(at);
+            // Only the two pairs around the new token have changed.
             if at < made.len() {
                 made[at] = self.token_of(token, ids[at + 1]);
             }
@@ -237,8 +240,8 @@ impl Encoder {
         out.extend_from_slice(ids);
     }
 
-    /// With a heap of possible merges, some out of date: O(n log n). The ids lie as in training
-    /// (`train::Symbols`): at the first and last byte of each token, with a mark at both ends.
+    /// With a heap of possible merges, some out of date: O(n log n). The ids are laid out as in
+    /// training (`train::Symbols`): at the first and last byte of a token, a mark at both ends.
     fn merge_long(&self, piece: &[u8], out: &mut Vec<u32>, scratch: &mut Scratch) {
         let Scratch { ids, heap, .. } = scratch;
         ids.clear();
@@ -257,7 +260,7 @@ impl Encoder {
             let (left, right) = self.pairs[token as usize - 256];
             let middle = slot + self.range(left as usize).len();
             if ids[slot] != left || ids[middle] != right {
-                continue;
+                continue; // out of date: another merge took one of the two
             }
             let end = middle + self.range(right as usize).len();
             ids[middle - 1] = NONE;
@@ -297,6 +300,7 @@ impl Encoder {
             .map_or(0, |previous| self.ends[previous])..self.ends[token]
     }
 
+    /// The bytes of the ids. Fails for an id that is not a token.
     pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::with_capacity(4 * ids.len());
         for &id in ids {

@@ -1,9 +1,9 @@
-//! A hash map from pieces, most of which are short.
+//! A hash map whose keys are pieces, most of them short.
 
 use rustc_hash::FxHashMap;
 
-/// Pieces to values. A piece of up to 15 bytes is in the table itself: with a box for each piece
-/// instead, every look-up waits for one more cache line and every new piece for the allocator.
+/// Pieces to values. A piece of up to 15 bytes is stored in the table itself. With a box per piece
+/// instead, each look-up would wait for one more cache line and each new piece for the allocator.
 #[derive(Default)]
 pub struct PieceMap<V> {
     short: FxHashMap<(u64, u64), V>,
@@ -30,6 +30,7 @@ fn unpack((low, high): (u64, u64)) -> ([u8; 16], usize) {
 }
 
 impl<V: Copy + Default> PieceMap<V> {
+    /// The value of the piece, if it is here.
     #[inline]
     pub fn get(&self, piece: &[u8]) -> Option<V> {
         match pack(piece) {
@@ -38,11 +39,12 @@ impl<V: Copy + Default> PieceMap<V> {
         }
     }
 
-    /// Changes the value of the piece, which is the default if the piece is new.
+    /// Changes the value of the piece; that of a new piece is the default.
     #[inline]
     pub fn update(&mut self, piece: &[u8], change: impl FnOnce(&mut V)) {
         match pack(piece) {
             Some(key) => change(self.short.entry(key).or_default()),
+            // Not `entry`: it would box the piece at every look-up.
             None => match self.long.get_mut(piece) {
                 Some(value) => change(value),
                 None => {
@@ -54,14 +56,17 @@ impl<V: Copy + Default> PieceMap<V> {
         }
     }
 
+    /// How many pieces it holds.
     pub fn len(&self) -> usize {
         self.short.len() + self.long.len()
     }
 
+    /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Visits every piece with its value, in no particular order.
     pub fn for_each(&self, mut visit: impl FnMut(&[u8], V)) {
         for (&key, &value) in &self.short {
             let (bytes, len) = unpack(key);
@@ -87,7 +92,7 @@ mod tests {
         for piece in &pieces {
             map.update(piece, |count| *count += 1);
         }
-        assert_eq!(map.len(), 39, "the empty piece is there twice");
+        assert_eq!(map.len(), 39, "the empty piece is in the list twice");
         assert_eq!(map.get(b""), Some(2));
         assert_eq!(map.get(&[0; 19]), Some(1));
         assert_eq!(map.get(&[0; 20]), None);

@@ -1,7 +1,7 @@
-//! The crate before Python: checks arguments, reads texts, turns errors into exceptions.
+//! The Python module: checks arguments, reads texts, turns errors into exceptions.
 //!
-//! The GIL is held only to read texts, to build what is returned, and ten times a second to look
-//! for Ctrl-C and to report progress.
+//! The GIL is held only to read texts, to build the result, and ten times a second to check for
+//! Ctrl-C and report progress.
 
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::encode::{Encoder, MAX_MERGES};
 use crate::split::{DEFAULT_PATTERN, Splitter};
 use crate::train::{Batch, Pair, count_pieces, learn_merges};
 
-/// Between two looks at Ctrl-C, and between two reports.
+/// Between two checks for Ctrl-C, and between two reports.
 const TICK: Duration = Duration::from_millis(100);
 
-/// More than any machine's cores; each costs memory.
+/// More than the cores of any machine. A limit, because each thread costs memory.
 const MAX_THREADS: usize = 1024;
 
 impl From<Error> for PyErr {
@@ -89,7 +89,7 @@ fn read(
                 "texts[{done}] is {name}, not str"
             )));
         };
-        // Not to_str: that would leave a copy in the str, as long as that lives.
+        // Not to_str: that leaves a UTF-8 copy in the str for as long as it lives.
         let bytes = text
             .encode_utf8()
             .map_err(|e| surrogate(text.py(), e, *done))?;
@@ -104,7 +104,7 @@ fn read(
     Ok(())
 }
 
-/// Looks for Ctrl-C and calls the progress callback, both now and then.
+/// Checks for Ctrl-C and calls the progress callback, both now and then.
 struct Report {
     progress: Option<Py<PyAny>>,
     next: Instant,
@@ -125,14 +125,14 @@ impl Report {
         self.last(phase, done, total)
     }
 
-    /// Whatever the time.
+    /// The same without waiting for its time.
     fn last(&mut self, phase: &str, done: usize, total: usize) -> PyResult<()> {
         Python::attach(|py| {
             py.check_signals()?;
             if let Some(progress) = &self.progress {
                 progress.call1(py, (phase, done, total))?;
             }
-            self.next = Instant::now() + TICK; // a slow callback must not take all the time
+            self.next = Instant::now() + TICK; // a slow callback must not eat all the time
             Ok(())
         })
     }
@@ -193,7 +193,7 @@ impl PyEncoder {
     }
 }
 
-/// Signed in the signatures, so that a negative id is a ValueError like any other wrong one.
+/// The signatures take signed ids, so that a negative one is a ValueError like any other bad one.
 fn to_id(id: i64) -> PyResult<u32> {
     u32::try_from(id).map_err(|_| PyValueError::new_err(format!("{id} is not an id")))
 }
@@ -208,7 +208,7 @@ fn thread_count(num_threads: Option<i64>) -> PyResult<usize> {
     }
 }
 
-/// A clear line for the one reason why a str is not UTF-8; other errors stay as they are.
+/// A clear message for the one reason why a str has no UTF-8; other errors stay as they are.
 fn surrogate(py: Python<'_>, error: PyErr, index: usize) -> PyErr {
     match error
         .value(py)
@@ -217,7 +217,7 @@ fn surrogate(py: Python<'_>, error: PyErr, index: usize) -> PyErr {
     {
         Err(_) => error,
         Ok(at) => PyValueError::new_err(format!(
-            "text {index} has a lone surrogate, which is no character, at position {at}: \
+            "text {index} has a lone surrogate, which is not a character, at position {at}: \
              clean it with text.encode('utf-8', 'replace').decode()"
         )),
     }

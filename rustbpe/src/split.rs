@@ -1,7 +1,7 @@
-//! Text to pieces. The default pattern has a hand-written splitter, any other goes to fancy-regex.
+//! Text to pieces. The default pattern has a hand-written splitter; any other goes to fancy-regex.
 //!
-//! The hand-written one is there for speed: with fancy-regex, splitting takes most of the time of
-//! training and of encoding. The tests hold the two equal.
+//! The hand-written one exists for speed: with fancy-regex, most of the time of training and of
+//! encoding goes into splitting. The tests hold the two equal.
 
 use std::sync::LazyLock;
 
@@ -10,8 +10,8 @@ use regex_syntax::hir::{Class, HirKind};
 
 use crate::Error;
 
-/// GPT-4's split pattern, but with at most two digits a piece instead of three: a small vocabulary
-/// then spends fewer tokens on numbers.
+/// GPT-4's split pattern, but with at most two digits per piece instead of three: that way a small
+/// vocabulary spends fewer tokens on numbers.
 pub const DEFAULT_PATTERN: &str = concat!(
     r"'(?i:[sdmt]|ll|ve|re)",
     r"|[^\r\n\p{L}\p{N}]?+\p{L}+",
@@ -22,7 +22,8 @@ pub const DEFAULT_PATTERN: &str = concat!(
     r"|\s+",
 );
 
-/// Cuts texts by one pattern. A clone is for another thread: a regex shared by threads is slower.
+/// Splits texts by one pattern. Give each thread a clone: threads that share a regex fight over
+/// its scratch space.
 #[derive(Clone)]
 pub struct Splitter {
     regex: Option<Regex>, // None: the default pattern
@@ -37,14 +38,14 @@ impl Splitter {
         }
     }
 
-    /// By fancy-regex even for the default pattern.
+    /// With fancy-regex even for the default pattern.
     fn with_regex(pattern: &str) -> Result<Self, Error> {
         let regex = Regex::new(pattern).map_err(|e| Error::BadPattern(one_line(&e)))?;
         Ok(Self { regex: Some(regex) })
     }
 
-    /// Hands the pieces of `text` to `visit`, in order, until it returns false. The pieces joined
-    /// are the text: what a custom pattern does not match becomes pieces of its own.
+    /// Hands the pieces of `text` to `visit`, in order, until it returns false. Joined, the pieces
+    /// are the text: what a custom pattern does not match becomes a piece of its own.
     pub fn split<'t>(
         &self,
         text: &'t str,
@@ -82,25 +83,25 @@ fn one_line(error: &fancy_regex::Error) -> String {
         .join(" ")
 }
 
-/// The classes that the default pattern tells apart; no character is in two.
+/// The classes that the default pattern tells apart; no character is in two of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 enum Kind {
     Other,   // [^\s\p{L}\p{N}]
     Letter,  // \p{L}
     Number,  // \p{N}
-    Space,   // \s but not the next
+    Space,   // \s, but not a newline
     Newline, // [\r\n]
     End,     // past the end of the text
 }
 use Kind::{End, Letter, Newline, Number, Other, Space};
 
-/// The kind of every character, 1.1 MB. From regex-syntax, not from `char::is_alphabetic`: that is
-/// another property, and the standard library may be at another version of Unicode.
+/// The kind of every character, 1.1 MB. From regex-syntax and not from `char::is_alphabetic`, which
+/// is a different property, and the standard library may have a different version of Unicode.
 static KINDS: LazyLock<Box<[Kind]>> = LazyLock::new(|| {
     let mut kinds = vec![Other; char::MAX as usize + 1].into_boxed_slice();
     for (class, kind) in [(r"\p{L}", Letter), (r"\p{N}", Number), (r"\s", Space)] {
-        // All three parse to a Unicode class; a test checks the table against the regexes.
+        // All three parse to a Unicode class; a test compares the table with the regexes.
         if let Ok(hir) = regex_syntax::parse(class)
             && let HirKind::Class(Class::Unicode(class)) = hir.kind()
         {
@@ -114,7 +115,7 @@ static KINDS: LazyLock<Box<[Kind]>> = LazyLock::new(|| {
     kinds
 });
 
-/// A text with the table at hand. Positions are bytes at the start of a character.
+/// A text, and the table. Positions are byte offsets where a character starts.
 struct Scanner<'t> {
     text: &'t str,
     kinds: &'static [Kind],
@@ -162,7 +163,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Where the piece that starts at `at`, before the end, ends.
+    /// Where the piece that starts at `at` ends. The first character, at most two, decides which
+    /// branch of the pattern applies: that is why no backtracking is needed.
     #[inline]
     fn piece(&self, at: usize) -> usize {
         let (kind, len) = self.look(at);
@@ -199,8 +201,8 @@ impl Scanner<'_> {
         self.run(Newline, self.run(Other, at))
     }
 
-    /// A run of white space: up to its last newline; without one, all but its last character,
-    /// which goes with the next word (but all of it if it is one character, or ends the text).
+    /// A run of white space. It ends after its last newline. Without a newline it leaves its last
+    /// character to the next word, unless it is a single character or ends the text.
     fn white(&self, start: usize) -> usize {
         let (mut at, mut last, mut newline_end) = (start, start, None);
         loop {
@@ -285,8 +287,8 @@ mod tests {
 
     #[test]
     fn same_as_the_regex_on_every_character() {
-        // In blocks, because a call of the regex costs more than a match. Beyond the first plane,
-        // where blocks are of one kind, only some.
+        // In blocks, because calling the regex costs more than matching. Only some characters
+        // beyond the first plane, where whole blocks are of one kind.
         for block in (0..0x11_0000).step_by(256) {
             let step = if block < 0x1_0000 { 1 } else { 15 };
             let all = (block..block + 256)
@@ -300,7 +302,7 @@ mod tests {
     fn same_as_the_regex_on_random_strings() {
         let mut state = 1u64;
         let mut random = |below: u64| {
-            // An LCG (Knuth's MMIX constants) is enough here, and keeps a crate away.
+            // An LCG (Knuth's MMIX constants) is good enough here and saves a crate.
             state = state
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);

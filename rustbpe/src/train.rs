@@ -1,7 +1,11 @@
-//! Texts to merges: first count the distinct pieces, then merge the commonest pair again and again.
+//! Texts to merges: count the distinct pieces, then merge the most common pair over and over.
+//!
+//! Counting first is what makes training cheap. English has few distinct words: a gigabyte of it
+//! is a few hundred thousand pieces, and the merge loop never looks at the text again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -14,20 +18,23 @@ use crate::Error;
 use crate::piece_map::PieceMap;
 use crate::split::Splitter;
 
-/// Each distinct piece, and how often it occurs.
+/// Each distinct piece and how often it occurs.
 pub type PieceCounts = PieceMap<u64>;
 
-/// A pair of ids.
+/// Two ids that stand next to each other.
 pub type Pair = (u32, u32);
 
-/// A batch is handed on when it has this many bytes: enough that the hand-over costs nothing, few
-/// enough that the batches under way take little memory.
+/// A batch is handed over when it has this many bytes: enough that handing over costs nothing, few
+/// enough that the batches in flight take little memory.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How long to wait at most before the caller is asked whether to go on.
+/// The longest wait before the caller is asked whether to continue (Ctrl-C).
 const TICK: Duration = Duration::from_millis(50);
 
-/// Texts laid end to end.
+/// A thread cannot be joined with a time limit, so its end is polled this often.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Texts laid end to end: two allocations per megabyte instead of one per text.
 #[derive(Default)]
 pub struct Batch {
     text: String,
@@ -35,16 +42,19 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Appends a text.
     pub fn push(&mut self, text: &str) {
         self.text.push_str(text);
         self.ends.push(self.text.len());
     }
 
+    /// Whether it is large enough to hand over.
     pub fn is_full(&self) -> bool {
-        // Many empty texts must fill a batch too.
+        // Empty texts take room too: an endless stream of them must not grow one batch forever.
         self.text.len() + self.ends.len() >= BATCH_BYTES
     }
 
+    /// Whether it has no texts.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -59,136 +69,128 @@ impl Batch {
     fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
-        self.text.shrink_to(2 * BATCH_BYTES); // one huge text must not stay for ever
+        self.text.shrink_to(2 * BATCH_BYTES); // one huge text must not keep its memory forever
     }
 }
 
-/// Counts the pieces of all texts, with `num_threads` threads beside the calling one.
+/// Counts the pieces of all texts, with `num_threads` threads in addition to the calling one.
 ///
-/// `fill` fills an empty batch and leaves it empty at the end of the texts. It is called on the
-/// calling thread while the others count. `tick` is called while that thread waits. An error of
-/// either stops the work at once.
+/// `fill` fills an empty batch and leaves it empty at the end of the texts. It runs on the calling
+/// thread (Python wants that) while the others count. `tick` runs while that thread waits. An error
+/// from either stops the work at once.
 pub fn count_pieces<E: From<Error>>(
     splitter: &Splitter,
     num_threads: usize,
     mut fill: impl FnMut(&mut Batch) -> Result<(), E>,
     mut tick: impl FnMut() -> Result<(), E>,
 ) -> Result<PieceCounts, E> {
+    // Batches go round in a circle: empty ones come here to be filled, full ones go to whichever
+    // thread is free. Their number is fixed, so slow counting holds back the reading instead of
+    // filling the memory.
     let num_threads = num_threads.max(1);
-    let stop = AtomicBool::new(false);
-    let (full_sender, full) = mpsc::channel::<Batch>();
-    let (empty_sender, empty) = mpsc::channel::<Batch>();
-    let (counts_sender, counts) = mpsc::channel();
-    let full = Mutex::new(full);
-    // The number of batches is fixed, so a slow count holds back the reading, not memory.
+    let (full_sender, full) = mpsc::channel();
+    let (empty_sender, empty) = mpsc::channel();
     for _ in 0..2 * num_threads {
         let _ = empty_sender.send(Batch::default()); // cannot fail: we hold the other end
     }
-    thread::scope(|scope| {
-        let run = || -> Result<PieceCounts, E> {
-            for _ in 0..num_threads {
-                let (splitter, full, stop) = (splitter.clone(), &full, &stop);
-                let (empty_sender, counts_sender) = (empty_sender.clone(), counts_sender.clone());
-                let work = move || {
-                    let counted = count_batches(&splitter, full, &empty_sender, stop);
-                    if counted.is_err() {
-                        stop.store(true, Ordering::Relaxed);
+    let (full, stop) = (&Mutex::new(full), &AtomicBool::new(false));
+    thread::scope(move |scope| {
+        // The scope waits for its threads however we leave it, so every way out must end them.
+        let _stop = StopOnDrop(stop);
+        let mut workers = Vec::with_capacity(num_threads);
+        for _ in 0..num_threads {
+            let (splitter, empty_sender) = (splitter.clone(), empty_sender.clone());
+            let work = move || {
+                let counted = count_batches(&splitter, full, &empty_sender, stop);
+                if counted.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                counted
+            };
+            let spawned = thread::Builder::new().spawn_scoped(scope, work);
+            workers.push(spawned.map_err(|e| Error::NoThread(e.to_string()))?);
+        }
+        drop(empty_sender); // now waiting for an empty batch ends when all threads have
+        while !stop.load(Ordering::Relaxed) {
+            match empty.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Timeout) => tick()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Ok(mut batch) => {
+                    fill(&mut batch)?;
+                    if batch.is_empty() {
+                        break;
                     }
-                    let _ = counts_sender.send(counted); // the caller has gone: nobody to tell
-                };
-                let spawned = thread::Builder::new().spawn_scoped(scope, work);
-                spawned.map_err(|e| Error::NoThread(e.to_string()))?;
-            }
-            // Now only the threads can send: should all be gone, waiting for them ends.
-            drop((empty_sender, counts_sender));
-            while !stop.load(Ordering::Relaxed) {
-                let Some(mut batch) = receive(&empty, &mut tick)? else {
-                    break;
-                };
-                fill(&mut batch)?;
-                if batch.is_empty() {
-                    break;
+                    let _ = full_sender.send(batch); // cannot fail: `full` outlives the threads
                 }
-                let _ = full_sender.send(batch); // cannot fail: `full` outlives the threads
-            }
-            for _ in 0..num_threads {
-                let _ = full_sender.send(Batch::default()); // empty: no more will come
-            }
-            let mut all = PieceCounts::default();
-            for _ in 0..num_threads {
-                let some = receive(&counts, &mut tick)?;
-                let broke_off = || Err(Error::NoThread("one broke off".into()));
-                let mut some = some.unwrap_or_else(broke_off)?;
-                if some.len() > all.len() {
-                    std::mem::swap(&mut all, &mut some);
-                }
-                some.for_each(|piece, more| all.update(piece, |count| *count += more));
-            }
-            Ok(all)
-        };
-        let result = run();
-        if result.is_err() {
-            // The scope waits for the threads: wake them and let them go.
-            stop.store(true, Ordering::Relaxed);
-            for _ in 0..num_threads {
-                let _ = full_sender.send(Batch::default());
             }
         }
-        result
+        drop(full_sender); // the threads finish what is in flight, then end
+        let mut all = PieceCounts::default();
+        for worker in workers {
+            while !worker.is_finished() {
+                tick()?;
+                thread::sleep(POLL);
+            }
+            let mut some = worker.join().unwrap_or_else(|bug| resume_unwind(bug))?;
+            // The smaller map goes into the larger: each entry moved is a look-up.
+            if some.len() > all.len() {
+                std::mem::swap(&mut all, &mut some);
+            }
+            some.for_each(|piece, more| all.update(piece, |count| *count += more));
+        }
+        Ok(all)
     })
 }
 
-/// One thread's share: counts batches until an empty one comes.
+/// Tells the threads to stop when it goes out of scope.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One thread's share: counts batches until no more come. Every thread has a map of its own, since
+/// a shared one would make each piece wait for a lock.
 fn count_batches(
     splitter: &Splitter,
     full: &Mutex<Receiver<Batch>>,
-    empty: &mpsc::Sender<Batch>,
+    empty_sender: &mpsc::Sender<Batch>,
     stop: &AtomicBool,
 ) -> Result<PieceCounts, Error> {
     let mut counts = PieceCounts::default();
     loop {
-        let received = match full.lock() {
-            Ok(full) => full.recv(),
-            Err(_) => return Ok(counts), // another thread panicked; the scope reports it
-        };
-        let mut batch = match received {
-            Ok(batch) if !batch.is_empty() && !stop.load(Ordering::Relaxed) => batch,
-            _ => return Ok(counts),
+        // In a `while let`, the lock would be held during the counting.
+        let received = full.lock().map(|full| full.recv());
+        let Ok(Ok(mut batch)) = received else {
+            return Ok(counts);
         };
         for text in batch.texts() {
+            // Asked at each piece: a single text can be a gigabyte.
             splitter.split(text, |piece| {
                 counts.update(piece, |count| *count += 1);
                 !stop.load(Ordering::Relaxed)
             })?;
         }
         batch.clear();
-        let _ = empty.send(batch); // the caller has gone: it needs no batch
+        let _ = empty_sender.send(batch); // the caller may have left: then nobody needs it
     }
 }
 
-/// Waits for a message, asking the caller now and then. None: all who could send one have gone.
-fn receive<T, E>(
-    from: &Receiver<T>,
-    tick: &mut impl FnMut() -> Result<(), E>,
-) -> Result<Option<T>, E> {
-    loop {
-        match from.recv_timeout(TICK) {
-            Ok(message) => return Ok(Some(message)),
-            Err(RecvTimeoutError::Timeout) => tick()?,
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-        }
-    }
-}
-
-/// In `Symbols::ids`, the slot between two pieces, and a byte inside a token.
+/// Marks in `Symbols::ids`: the slot between two pieces, and a byte inside a token.
 const BETWEEN: u32 = u32::MAX;
 const INSIDE: u32 = u32::MAX - 1;
 
-/// All distinct pieces as one array, a slot a byte, with a slot between pieces and at both ends.
+/// All distinct pieces as one array, one slot per byte, plus one between pieces and at both ends.
 ///
-/// A token's id stands at its first and at its last byte. So the neighbours of a token are found
-/// in one step each (`lens` says how far a token reaches), and a merge costs the same in a piece of
-/// any length.
+/// A token's id stands at its first and at its last byte. So the neighbors of a token are one step
+/// away on either side (`lens` says how far a token reaches), and a merge costs the same in a piece
+/// of any length. " low" with the merges l+o = 256 and 256+w = 257:
+///
+/// ```text
+/// ids: BETWEEN  32  257  INSIDE  257  BETWEEN
+/// ```
 struct Symbols {
     ids: Vec<u32>,
     pieces: Vec<u32>,  // which piece a slot belongs to
@@ -196,15 +198,16 @@ struct Symbols {
     lens: Vec<u32>,    // bytes of each token
 }
 
-/// A pair's count over all texts, and the slots where its left token starts (ascending; some are
-/// out of date, which the slots themselves tell).
+/// A pair's count over all texts, and the slots where its left token starts (ascending). Slots that
+/// another merge has changed stay in the list: crossing them out would cost more than checking
+/// each slot once, when its pair's turn comes.
 #[derive(Default)]
 struct Occurrences {
     count: u64,
     slots: Vec<u32>,
 }
 
-/// A pair as one number, which sorts like the pair and hashes faster.
+/// A pair as one number: it sorts like the pair and hashes faster.
 pub(crate) fn key((left, right): Pair) -> u64 {
     u64::from(left) << 32 | u64::from(right)
 }
@@ -213,9 +216,9 @@ fn unkey(key: u64) -> Pair {
     ((key >> 32) as u32, key as u32)
 }
 
-/// Learns at most `num_merges` merges; fewer if no pair occurs twice any more.
+/// Learns up to `num_merges` merges; fewer if at some point no pair occurs twice.
 ///
-/// `tick` gets the number of merges made, at least at each; its error stops the work.
+/// `tick` gets the number of merges made, at least once per merge; its error stops the work.
 pub fn learn_merges<E: From<Error>>(
     counts: PieceCounts,
     num_merges: usize,
@@ -223,8 +226,8 @@ pub fn learn_merges<E: From<Error>>(
 ) -> Result<Vec<Pair>, E> {
     let mut symbols = Symbols::new(counts)?;
     let mut pairs = symbols.pairs();
-    // Lazy: an entry's count may be out of date. After the merge that makes it, a pair can only
-    // become rarer, so an entry is never too low, and it is enough to look when it is at the top.
+    // A lazy heap: its counts may be out of date. After the merge that creates it, a pair can only
+    // become rarer, so an entry is never too low, and it is enough to check it at the top.
     let mut heap: BinaryHeap<_> = pairs.iter().map(|(&k, p)| (p.count, Reverse(k))).collect();
     let mut merges = Vec::new();
     while merges.len() < num_merges
@@ -241,15 +244,19 @@ pub fn learn_merges<E: From<Error>>(
         let Some(Occurrences { slots, .. }) = pairs.remove(&pair) else {
             continue;
         };
+        // New pairs all contain the new token. They wait here until the merge is done everywhere:
+        // only then are their counts final, and they can enter the heap.
         let mut made = FxHashMap::default();
         let token = symbols.add_token(unkey(pair));
+        // In chunks, because the pair of an early merge can occur millions of times, and Ctrl-C
+        // must not wait that long.
         for some in slots.chunks(1 << 16) {
             tick(merges.len())?;
             symbols.merge(unkey(pair), token, some, &mut pairs, &mut made);
         }
         for (pair, mut occurrences) in made {
             if occurrences.count >= 2 {
-                occurrences.slots.shrink_to_fit();
+                occurrences.slots.shrink_to_fit(); // it will wait long: give back the spare room
                 heap.push((occurrences.count, Reverse(pair)));
                 pairs.insert(pair, occurrences);
             }
@@ -285,7 +292,7 @@ impl Symbols {
         })
     }
 
-    /// The pairs of bytes that occur twice or more.
+    /// The pairs of bytes that occur at least twice. A merge of what occurs once saves nothing.
     fn pairs(&self) -> FxHashMap<u64, Occurrences> {
         let mut pairs = FxHashMap::<u64, Occurrences>::default();
         for (slot, ids) in self.ids.windows(2).enumerate() {
@@ -307,8 +314,8 @@ impl Symbols {
         self.lens.len() as u32 - 1
     }
 
-    /// Merges the pair at `slots`, of which some may be out of date. Lowers the counts of the
-    /// neighbouring pairs that go, and adds the new ones to `made`.
+    /// Merges the pair at `slots`, some of which may be out of date. In "x left right y" the pairs
+    /// (x, left) and (right, y) become rarer; (x, token) and (token, y) are new and go into `made`.
     fn merge(
         &mut self,
         (left, right): Pair,
@@ -318,8 +325,8 @@ impl Symbols {
         made: &mut FxHashMap<u64, Occurrences>,
     ) {
         for &slot in slots {
-            // A slot is here because a token `left` once started at it. Tokens only grow, so that
-            // id at that slot is still this token's start, never another's end.
+            // The slot is listed because a token `left` once started there. Tokens only grow, so if
+            // that id is still there, it is the start of this token and not the end of another.
             let slot = slot as usize;
             if self.ids[slot] != left {
                 continue;
@@ -334,7 +341,7 @@ impl Symbols {
             let before = self.ids[slot - 1];
             if before != BETWEEN {
                 if before == token {
-                    // In "aaaa" the second (a, a) takes away the (token, a) that the first has made.
+                    // In "aaaa" the second (a, a) removes the (token, a) that the first one made.
                     made.entry(key((before, left))).or_default().count -= weight;
                 } else {
                     lower(pairs, key((before, left)), weight);
@@ -366,7 +373,7 @@ impl Occurrences {
     }
 }
 
-/// Forgets the pair when it becomes too rare: it cannot become common again.
+/// Forgets the pair once it is too rare: it cannot become common again. This keeps the map small.
 fn lower(pairs: &mut FxHashMap<u64, Occurrences>, pair: u64, weight: u64) {
     if let Some(occurrences) = pairs.get_mut(&pair) {
         occurrences.count = occurrences.count.saturating_sub(weight);
@@ -384,7 +391,7 @@ mod tests {
         let splitter = Splitter::new(None).unwrap();
         let mut texts = texts.iter();
         let fill = |batch: &mut Batch| {
-            // One text a batch, so that threads have something to share.
+            // One text per batch, so that the threads have something to share.
             texts.next().into_iter().for_each(|text| batch.push(text));
             Ok::<(), Error>(())
         };
