@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from nanochat.system import cli, limits
+from nanochat.system import cli, variables
 from nanochat.system.errors import UserError
 
 
@@ -36,7 +36,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse nonsense by name."""
-        limits.check(self)
+        variables.check(self)
         if self.max_chars < 1:
             raise ValueError(f"max_chars={self.max_chars}: it must be 1 or more")
         if self.trainer not in (None, "rustbpe", "tokenizers"):
