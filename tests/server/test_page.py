@@ -143,7 +143,7 @@ def test_what_was_forgotten_is_said_and_no_longer_sent(page, engine: Scripted) -
     engine.script = [RuntimeError("out of memory")]
     text.fill("word " * 60)
     page.keyboard.press("Enter")
-    expect(page.locator("#log .note").last).to_contain_text("no longer fit")
+    expect(page.locator("#log .note").last).to_contain_text("dropping the oldest messages")
     expect(page.locator("#log .error")).to_be_visible()
     sent = []
     page.on("request", lambda request: sent.append(request.post_data_json["messages"]))
@@ -209,13 +209,13 @@ ENDED = 'data: {"error": {"message": "the server was stopped"}}'
             "Blue.",
         ),
         ([piece("Blue."), 'data: {"object": "of another kind"}', piece("", '"stop"')], "Blue."),
-        ([piece("half an ans")], "half an ans … (broken off: The connection was lost"),
-        ([piece("half an ans"), "data: [DONE]"], "half an ans … (broken off: The connection"),
-        ([piece("half an ans"), ENDED], "half an ans … (broken off: the server was stopped)"),
-        ([piece("half an ans"), "data: {"], "half an ans … (broken off: This page failed: Syntax"),
+        ([piece("half an ans")], "half an ans … (interrupted: The connection was lost"),
+        ([piece("half an ans"), "data: [DONE]"], "half an ans … (interrupted: The connection"),
+        ([piece("half an ans"), ENDED], "half an ans … (interrupted: the server was stopped)"),
+        ([piece("half an ans"), "data: {"], "half an ans … (interrupted: This page failed: Syntax"),
         ([piece("half an ans"), 'data: {"choices": [{}]}'], "This page failed: TypeError"),
-        ([piece("", '"stop"'), "data: [DONE]"], "(the answer is empty)"),
-        ([piece("  ", '"stop"'), "data: [DONE]"], "(the answer is empty)"),
+        ([piece("", '"stop"'), "data: [DONE]"], "(empty answer)"),
+        ([piece("  ", '"stop"'), "data: [DONE]"], "(empty answer)"),
     ],
 )
 def test_what_a_stream_may_bring(page, body: list[str], shown: str) -> None:
@@ -244,7 +244,7 @@ def test_a_stream_cut_by_the_servers_death_keeps_its_text(engine: Scripted, brow
         page.locator("#text").fill("Hi")
         page.keyboard.press("Enter")
         expect(page.locator("#log .assistant")).to_have_text("half an ans")
-    expect(page.locator("#log .assistant")).to_contain_text("broken off: the server was stopped")
+    expect(page.locator("#log .assistant")).to_contain_text("interrupted: the server was stopped")
     expect(page.locator("#log .assistant")).to_contain_text("half an ans")
     engine.go.set()
     page.locator("#text").fill("And?")
@@ -316,6 +316,6 @@ def test_tools_cuts_and_a_narrow_window(page, engine: Scripted, scheme: str) -> 
     page.locator("#text").fill("What is 12 + 7?")
     page.keyboard.press("Enter")
     expect(page.locator("#log .tool")).to_have_text("12+7 = 19")
-    expect(page.locator("#log li").nth(1)).to_contain_text("the answer was cut")
+    expect(page.locator("#log li").nth(1)).to_contain_text("cut off at the length limit")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     assert page.evaluate("document.querySelector('main').scrollWidth") <= 320

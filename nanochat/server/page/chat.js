@@ -1,25 +1,26 @@
-// The page's whole behaviour: keep the conversation, ask, show the answer as it comes.
+// Everything the page does: keep the conversation, send it, show the answer as it arrives.
+// The server remembers nothing, so each request carries the whole conversation.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const log = $("log"), text = $("text"), send = $("send");
-let conversation = []; // {role, content}, as the server wants it
-let answering = null; // an AbortController while an answer is on its way
-let forgetting = false; // whether it was said that old messages no longer fit
+let conversation = []; // {role, content}, as the API takes it
+let answering = null; // an AbortController while an answer is coming in
+let forgetting = false; // true once the user was told that old messages are dropped
 
-class Failure extends Error {} // what a person is told; any other error is a mistake of this page
+class Failure extends Error {} // its message is for the user; any other error is a bug in this page
 
 function add(kind, content) {
   const item = document.createElement("li");
   item.className = kind;
-  item.textContent = content; // text, never markup: whatever the model says
+  item.textContent = content; // as text: what a model says may look like markup
   item.dir = "auto";
   log.append(item);
   scroll(true);
   return item;
 }
 
-// To the end; not while somebody reads further up, unless something new begins.
+// Keep the end in view, but not while the user reads further up; a new message always shows.
 function scroll(always) {
   const { scrollHeight, scrollTop, clientHeight } = log.parentElement;
   if (always || scrollHeight - scrollTop - clientHeight < 120) log.parentElement.scrollTop = scrollHeight;
@@ -28,7 +29,7 @@ function scroll(always) {
 function busy(controller) {
   answering = controller;
   send.textContent = controller ? "Stop" : "Send";
-  log.ariaBusy = String(Boolean(controller)); // read aloud when it is whole, not word by word
+  log.ariaBusy = String(Boolean(controller)); // screen readers wait for the whole answer
 }
 
 async function ask() {
@@ -40,7 +41,7 @@ async function ask() {
   try {
     let ended = "";
     for await (const chunk of chunks(controller.signal)) {
-      if (answering !== controller) return; // a new chat was begun meanwhile
+      if (answering !== controller) return; // the user started a new chat meanwhile
       if (chunk.error) throw new Failure(chunk.error.message);
       if (chunk.nanochat) show(chunk.nanochat, item);
       if (chunk.choices?.length) {
@@ -50,16 +51,17 @@ async function ask() {
       }
       scroll();
     }
-    if (!ended) throw new Failure("The connection was lost before the answer's end.");
-    if (ended === "length") note(item, " … (the answer was cut: it had no more room)");
-    else if (!words.data.trim()) note(item, "(the answer is empty)");
+    // A stream that just stops looks like a whole answer: only the finish_reason tells them apart.
+    if (!ended) throw new Failure("The connection was lost before the answer was complete.");
+    if (ended === "length") note(item, " … (cut off at the length limit)");
+    else if (!words.data.trim()) note(item, "(empty answer)");
   } catch (error) {
     if (answering !== controller) return;
     const why = error instanceof Failure ? error.message : `This page failed: ${error}`;
     if (error.name === "AbortError") {
       note(item, " (stopped)");
     } else if (words.data.trim()) {
-      note(item, ` … (broken off: ${why})`);
+      note(item, ` … (interrupted: ${why})`);
     } else {
       item.remove();
       takeBack();
@@ -70,11 +72,13 @@ async function ask() {
     item.classList.remove("waiting");
     if (answering === controller) busy(null);
   }
+  // Half an answer too: the model reads what the user sees.
   conversation.push({ role: "assistant", content: words.data });
   text.focus();
 }
 
-// A question without an answer goes back to where it can be asked again.
+// A question that got no answer goes back into the box, so that nothing typed is lost. What was
+// typed since stays below it.
 function takeBack() {
   const { content } = conversation.pop();
   [...log.querySelectorAll(".user")].pop().remove();
@@ -83,9 +87,9 @@ function takeBack() {
   text.focus();
 }
 
-// The JSON objects of the answer, a stream of server-sent events.
+// The answer's JSON objects. EventSource would read such a stream, but it can't send a body.
 async function* chunks(signal) {
-  const lost = (words) => (error) => { // what fetch throws where nobody listens
+  const lost = (words) => (error) => { // fetch's own messages differ between browsers
     throw error.name === "AbortError" ? error : new Failure(words);
   };
   const response = await fetch("v1/chat/completions", {
@@ -93,7 +97,7 @@ async function* chunks(signal) {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ messages: conversation, stream: true }),
     signal,
-  }).catch(lost("The server does not answer. Is it still running?"));
+  }).catch(lost("The server is not responding. Is it still running?"));
   if (!response.headers.get("content-type")?.startsWith("text/event-stream")) {
     const said = await response.json().catch(() => null);
     throw new Failure(said?.error?.message || `The server failed (status ${response.status}).`);
@@ -104,7 +108,7 @@ async function* chunks(signal) {
     const { done, value } = await reader.read().catch(lost("The connection was lost."));
     if (done) return;
     const events = (rest + value).split("\n\n");
-    rest = events.pop();
+    rest = events.pop(); // the last may be cut anywhere
     for (const event of events) {
       if (!event.startsWith("data: ")) continue; // a comment that keeps the connection alive
       const data = event.slice("data: ".length);
@@ -114,16 +118,16 @@ async function* chunks(signal) {
   }
 }
 
-// What stands beside the words: forgotten messages, and what the calculator was asked.
+// What comes with the words: dropped messages, and the calculator's work.
 function show({ dropped_messages, tools }, item) {
   if (dropped_messages && !item.dataset.told) {
     item.dataset.told = "yes";
-    conversation.splice(0, dropped_messages);
+    conversation.splice(0, dropped_messages); // or every request would send them again
     if (!forgetting) {
       forgetting = true;
       const told = document.createElement("li");
       told.className = "note";
-      told.textContent = "(from here on the oldest messages no longer fit and are forgotten)";
+      told.textContent = "(context full: dropping the oldest messages from here on)";
       item.before(told);
     }
   }
