@@ -1,4 +1,4 @@
-"""Examine a base model: CORE, bits per byte, and how it goes on from a few words.
+"""Examine a base model: CORE, bits per byte, and how it continues a few words.
 
 `python -m scripts.base_eval`, or a part of it with --eval bpb,sample.
 """
@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from nanochat.model_choice import ModelChoice
 from nanochat.system import cli
 from nanochat.system.errors import UserError
 
@@ -38,36 +37,27 @@ SAMPLE_TOKENS = 24
 class Config:
     """CORE, bits per byte, and samples of a base model."""
 
-    source: Annotated[str, tyro.conf.arg(aliases=["-i"])] = "base"
-    """base, mid or sft"""
-    model_tag: Annotated[str | None, tyro.conf.arg(aliases=["-g"])] = None
-    """which model (default: the newest)"""
-    step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
-    """which step (default: the last)"""
+    model: ModelChoice = field(default_factory=ModelChoice)
     eval: str = ",".join(PARTS)
-    """what to do, with commas between: core, bpb, sample"""
+    """what to do, separated by commas: core, bpb, sample"""
     data: Path | None = None
     """folder of the CORE tasks (default: evals/core of the model's own data folder, else
     eval_bundle in NANOCHAT_BASE_DIR)"""
     max_problems: int | None = None
     """questions of each CORE task at most (default: all)"""
     max_seconds: float | None = None
-    """stop CORE after about so long, every task getting its share (default: never)"""
+    """stop CORE after about this long, each task getting its share (default: never)"""
     split_tokens: int | None = None
     """tokens of each split that bits per byte are measured on (default: as in training)"""
     device_batch_size: int | None = None
     """rows at once for bits per byte (default: as in training)"""
-    device_type: str | None = None
-    """cuda, mps or cpu (default: the best there is)"""
     json: bool = False
     """print one JSON object as the last line"""
     log_file: Path | None = None
     """append everything that is said to this file, too"""
 
     def __post_init__(self) -> None:
-        """Refuse nonsense by name."""
-        if self.source not in ("base", "mid", "sft"):
-            raise ValueError(f"source={self.source}: it must be base, mid or sft")
+        """Validate the flags."""
         for part in self.parts():
             if part not in PARTS:
                 raise ValueError(f"eval={self.eval}: {part!r} is not one of {', '.join(PARTS)}")
@@ -76,7 +66,6 @@ class Config:
                 raise ValueError(f"{name}={getattr(self, name)}: it must be 1 or more")
         if self.max_seconds is not None and not 0 < self.max_seconds < float("inf"):
             raise ValueError(f"max_seconds={self.max_seconds}: it must be a number above 0")
-        cli.check_device_type(self.device_type)
 
     def parts(self) -> list[str]:
         """What to do."""
@@ -86,19 +75,16 @@ class Config:
 def main(config: Config) -> None:
     """Examine, print, keep in metrics/."""
     from nanochat.system import log
-    from nanochat.training import checkpoint_manager as checkpoints
 
     log.log_to(config.log_file)
-    found = checkpoints.find(config.source, config.model_tag, config.step)
+    found = config.model.find()
     from nanochat.evals import bpb  # torch: after what a user can get wrong
-    from nanochat.system.device import open_device
 
     saved, parts = found.state, config.parts()
-    # Whatever is wrong with the data is said before anything takes time.
+    # What is wrong with the data is said before the weights are read.
     tasks = open_tasks(config, saved["config"]["data"]) if "core" in parts else []
     texts = bpb.splits(saved["config"]["data"]) if "bpb" in parts else {}
-    device = open_device(config.device_type)
-    model, tokenizer = found.model(device).freeze(), found.tokenizer()
+    model, tokenizer, _ = config.model.load(found)
     scores = ask_tasks(config, model, tokenizer, tasks) if tasks else []
     rows = config.device_batch_size or saved["batch"]["device_batch_size"]
     limit = config.split_tokens or saved["batch"]["split_tokens"]
@@ -106,7 +92,8 @@ def main(config: Config) -> None:
     if "sample" in parts:
         show_samples(model, tokenizer)
     summary = core_summary(scores) | losses
-    if config.source == "base" and summary:
+    # The report reads these as the base model's: a chat model's would replace them.
+    if config.model.source == "base" and summary:
         metrics = log.Metrics("base_eval", found.tag, 0)
         centered = {f"core_{score.label}": score.centered for score in scores}
         metrics.write(step=found.step, eval=summary | centered)
@@ -122,19 +109,20 @@ def main(config: Config) -> None:
 
 
 def open_tasks(config: Config, trained_on: str) -> list[Task]:
-    """The CORE tasks; none, said in one line, where there are no files and none were named."""
+    """The CORE tasks; none, said in one line, where no files are found and none were named."""
     from nanochat.data import eval_bundle
     from nanochat.evals.core_tasks import load_tasks
     from nanochat.system import log
 
-    bundle = eval_bundle.place()
+    bundle = eval_bundle.folder()
     beside = Path(trained_on) / "evals" / "core"
     folder = config.data or next((f for f in (beside, bundle) if f.is_dir()), None)
     if folder is None:
-        how = f"unpack {eval_bundle.URL} so that {bundle} is there, or give --data FOLDER"
+        how = f"unpack {eval_bundle.URL} so that {bundle} exists, or give --data FOLDER"
         if config.parts() == ["core"]:
             raise UserError(f"there are no CORE tasks: {how}")
-        advice = "" if log.started_by_driver() else f"; {how}"  # a run does not wait for it
+        # In a driver's run nobody waits to read it.
+        advice = "" if log.started_by_driver() else f"; {how}"
         log.say(f"CORE skipped: its tasks are not on this disk{advice}")
         return []
     tasks = load_tasks(folder)
@@ -146,7 +134,7 @@ def open_tasks(config: Config, trained_on: str) -> list[Task]:
 def ask_tasks(
     config: Config, model: GPT, tokenizer: Tokenizer, tasks: list[Task]
 ) -> list[TaskScore]:
-    """Ask the tasks that are there, a line each, then CORE, then what is missing."""
+    """Ask the tasks that have files, one line each; then what is missing, then CORE."""
     from nanochat.evals import core, core_tasks
     from nanochat.system import log
 
@@ -187,7 +175,7 @@ def core_summary(scores: list[TaskScore]) -> dict[str, float]:
 
 
 def show_samples(model: GPT, tokenizer: Tokenizer) -> None:
-    """What the model finds most likely after a few words; in a driver's run what is new."""
+    """What the model finds most likely after a few words; in a driver's run only what is new."""
     from nanochat.engine import Engine
     from nanochat.sampling import Sampling
     from nanochat.system import log

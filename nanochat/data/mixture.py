@@ -1,8 +1,7 @@
 """Which conversations mid and SFT learn from, in which order.
 
-Half of what a small stage reads is tinyworld's, so that the model has something that it can do
-(contract: under 20 M tokens a stage); the other half is shared by the source's own conversations
-and the public tasks that are there.
+Half of what a small stage reads is tinyworld's, so that the model ends up able to do something; the
+other half is shared by the source's own conversations and the public tasks that are on the disk.
 """
 
 from __future__ import annotations
@@ -15,21 +14,19 @@ from nanochat.conversation import Conversation, check
 from nanochat.data import task_data, tinyworld
 from nanochat.data.dataset import Source, read_conversations
 from nanochat.system.errors import UserError
-from nanochat.tasks import gsm8k, multiple_choice, spelling_bee
+from nanochat.tasks import TASKS, smoltalk
+from nanochat.tasks.task import Task
 
 TINYWORLD_CONVERSATIONS = 20_000
-SPELLING_ROWS = 10_000
 HELD_OUT_EVERY = 50  # every 50th conversation is for evaluation only
-SMALL_STAGE_TOKENS = 20_000_000
-CHARACTERS_A_TOKEN = 5  # at most, on average: for how long a mixture is enough
-LEAST_TOKENS = 65_536  # of both parts, however short a stage: an evaluation reads as many
-MOST_REPEATS = 4  # of a small task in a long stage: more would be learned by heart
-# Shares of the characters that are not tinyworld's. Talk comes first, since it is what a chat is
-# for; choices get little: their answers are one token, and too many make a model answer "B".
-SHARES = {
-    "mid": {"talk": 6, "mmlu": 2, "gsm8k": 1, "spelling": 1},
-    "sft": {"talk": 6, "arc_easy": 1, "arc_challenge": 1, "gsm8k": 1, "spelling": 1},
-}
+SMALL_STAGE_TOKENS = 20_000_000  # below it the small world is all that a model can take in
+CHARACTERS_PER_TOKEN = 5  # at most, on average: for how long a mixture is enough
+MIN_TOKENS = 65_536  # of both parts, however short a stage: an evaluation reads as many
+MAX_REPEATS = 4  # of a small task in a long stage: more would be learned by heart
+# Share of the characters that are not tinyworld's; a task's own is in its `shares`. Talk comes
+# first, since it is what a chat is for; choices get little: their answers are one token, and too
+# many of them make a model answer "B".
+TALK_SHARE = 6
 
 
 class Part(NamedTuple):
@@ -37,7 +34,7 @@ class Part(NamedTuple):
 
     conversations: list[Conversation]
     share: float
-    repeats: float = MOST_REPEATS
+    repeats: float = MAX_REPEATS
 
 
 def conversations_of(
@@ -49,14 +46,15 @@ def conversations_of(
     """
     if source.name == "tinyworld":
         return only_tinyworld()
-    own = {name: _part(name, source) for name in SHARES[stage]}
-    parts = [Part(talks, SHARES[stage][name]) for name, talks in own.items() if talks]
-    if not any(talks for name, talks in own.items() if name != "spelling"):
+    parts = _own_parts(source, stage)
+    if not parts:
         return only_tinyworld()
     if tokens is None or tokens < SMALL_STAGE_TOKENS:
         world: list[Conversation] = list(tinyworld.conversations(TINYWORLD_CONVERSATIONS))
+        # As much as all the others together, and repeated as often as that takes.
         parts.append(Part(world, sum(part.share for part in parts), math.inf))
     planned = SMALL_STAGE_TOKENS if tokens is None else tokens
+    # Each part is split by itself, so the held-out loss is one of the same mixture.
     halves = [split(part.conversations) for part in parts]
     train = [part._replace(conversations=half[0]) for part, half in zip(parts, halves, strict=True)]
     held = [
@@ -65,33 +63,44 @@ def conversations_of(
         if half[1]
     ]
     most, most_held = (
-        CHARACTERS_A_TOKEN * max(LEAST_TOKENS, count)
+        CHARACTERS_PER_TOKEN * max(MIN_TOKENS, count)
         for count in (planned, planned // HELD_OUT_EVERY)
     )
     return interleave(train, most), interleave(held, most_held) or only_tinyworld()[1]
 
 
 def only_tinyworld() -> tuple[Sequence[Conversation], list[Conversation]]:
-    """(training, held out) where there is nothing else."""
+    """(training, held out) where nothing else is available."""
     return tinyworld.Talks(), list(tinyworld.validation_conversations())
 
 
-def _part(name: str, source: Source) -> list[Conversation]:
-    if name == "talk":
-        own = [talk for path in source.conversation_files for talk in read_conversations(path)]
-        smoltalk = task_data.rows("smoltalk", "train", source.name) or []
-        return _spread([*own, *(row["messages"] for row in smoltalk if _is_sound(row))])
-    if name == "spelling":
-        rows = spelling_bee.rows(task_data.words(source), "train", SPELLING_ROWS)
-        return [spelling_bee.conversation(row) for row in rows]
-    rows = task_data.rows(name, "train", source.name) or []
-    if name == "gsm8k":
-        return [gsm8k.conversation(row) for row in rows]
-    return _spread([multiple_choice.conversation(row) for row in multiple_choice.fits(rows)])
+def _own_parts(source: Source, stage: str) -> list[Part]:
+    """Talk and the stage's tasks, without tinyworld; empty where the source has only words."""
+    talk = _talk(source)
+    learned = {t.name: _learned(t, source) for t in TASKS.values() if stage in t.shares}
+    # Any text has words to spell. They alone would make half of a chat about letters.
+    if not talk and not any(found for name, found in learned.items() if not TASKS[name].generate):
+        return []
+    parts = [Part(talk, TALK_SHARE)]
+    parts += (Part(found, TASKS[name].shares[stage]) for name, found in learned.items())
+    return [part for part in parts if part.conversations]
+
+
+def _talk(source: Source) -> list[Conversation]:
+    """The source's own conversations and SmolTalk's."""
+    own = [talk for path in source.conversation_files for talk in read_conversations(path)]
+    public = task_data.rows(smoltalk.TASK, "train", source)
+    return _spread([*own, *(row["messages"] for row in public if _is_sound(row))])
+
+
+def _learned(task: Task, source: Source) -> list[Conversation]:
+    rows = task_data.rows(task, "train", source)
+    found: list[Conversation] = [task.conversation(row) for row in rows]
+    return _spread(found) if task.by_subject else found
 
 
 def _is_sound(row: dict[str, Any]) -> bool:
-    """Whether a public row is a conversation; one in thousands that is not is left out."""
+    """Whether a public row is a conversation; the odd one that is not is left out."""
     try:
         check(row["messages"])
     except UserError:
@@ -111,15 +120,18 @@ def split(conversations: list[Conversation]) -> tuple[list[Conversation], list[C
     return train, conversations[::HELD_OUT_EVERY]
 
 
-def interleave(parts: Sequence[Part], most_characters: int) -> list[Conversation]:
+def interleave(parts: Sequence[Part], max_characters: int) -> list[Conversation]:
     """All of them, each next one from the part that lags most behind its share of the characters.
 
-    Ends when each has been used whole, or after most_characters. A shorter part begins again, and
-    leaves its place to the others when it has been used as often as it may.
+    Ends when every part has been used whole, or after max_characters. A shorter part starts over,
+    and leaves its place to the others when it has been used as often as it may.
     """
+    # By characters and not by conversations: a chat is as long as twenty choices, and equal counts
+    # would teach mostly chat. Always the one that lags: at any place where training stops, and for
+    # every stretch of a few rows, the shares are as wanted.
     used, characters, mixed = [0] * len(parts), [0.0] * len(parts), []
     todo, open_parts = set(range(len(parts))), list(range(len(parts)))
-    while todo and sum(characters) < most_characters:
+    while todo and sum(characters) < max_characters:
         k = min(open_parts, key=lambda k: characters[k] / parts[k].share)
         talks = parts[k].conversations
         conversation = talks[used[k] % len(talks)]

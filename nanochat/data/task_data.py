@@ -1,15 +1,15 @@
-"""Rows of public tasks, in one shape a task, from the hub's files or from a folder of one's own.
+"""Rows of the tasks, from the hub's files, from a folder of one's own, or generated.
 
-A row: arc_easy, arc_challenge and mmlu {"question", "choices", "answer": index}; gsm8k {"question",
-"answer"}; smoltalk {"messages"}. What is not there is None: a run goes on without it.
+A task whose files are missing has no rows, and a run continues without it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,103 +20,93 @@ from nanochat.data.text_files import read_bytes
 from nanochat.system import storage
 from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import say
+from nanochat.tasks import TASKS
+from nanochat.tasks.task import Row, Task
 
-Row = dict[str, Any]
-
-# (task, split) -> the repository and the files in it.
-HUB_FILES: dict[tuple[str, str], tuple[str, str]] = {
-    ("smoltalk", "train"): ("HuggingFaceTB/smol-smoltalk", "data/train-*.parquet"),
-    ("mmlu", "train"): ("cais/mmlu", "auxiliary_train/train-*.parquet"),
-    ("mmlu", "test"): ("cais/mmlu", "all/test-*.parquet"),
-    ("gsm8k", "train"): ("openai/gsm8k", "main/train-*.parquet"),
-    ("gsm8k", "test"): ("openai/gsm8k", "main/test-*.parquet"),
-    ("arc_easy", "train"): ("allenai/ai2_arc", "ARC-Easy/train-*.parquet"),
-    ("arc_easy", "test"): ("allenai/ai2_arc", "ARC-Easy/test-*.parquet"),
-    ("arc_challenge", "train"): ("allenai/ai2_arc", "ARC-Challenge/train-*.parquet"),
-    ("arc_challenge", "test"): ("allenai/ai2_arc", "ARC-Challenge/test-*.parquet"),
-}
-# The same in a folder laid out as the evaluation sets of `NANOCHAT_DATA=folder`.
-FOLDER_FILES = {
-    ("mmlu", "train"): "evals/chat/mmlu_dev.jsonl.gz",
-    ("mmlu", "test"): "evals/chat/mmlu_test.jsonl.gz",
-    ("gsm8k", "train"): "evals/chat/gsm8k_train.jsonl.gz",
-    ("gsm8k", "test"): "evals/chat/gsm8k_test.jsonl.gz",
-    ("arc_easy", "test"): "evals/core/arc_easy.jsonl.gz",
-    ("arc_challenge", "test"): "evals/core/arc_challenge.jsonl.gz",
-}
-# A night on a laptop reads less than this, and every row is an object in memory.
-MOST_ROWS = 100_000
-WORDS_OF_DOCUMENTS = 500
+# Every row is an object in memory, and a night on a laptop reads fewer than these.
+MAX_ROWS = 100_000
+MAX_WORD_DOCUMENTS = 500  # documents that are searched for words to spell
 WORD = re.compile(r"\b[a-z]{3,15}\b")
 
 
-def rows(task: str, split: str, data: str) -> list[Row] | None:
-    """The rows of a task's split for a source (a folder, or anything else for the hub's files).
+def rows(task: Task, split: str, source: Source) -> list[Row]:
+    """The rows of a task's split ("train" or "test"); empty where the source has none.
 
-    None where they are not there. Raises UserError that names a damaged file.
+    Raises UserError that names a damaged file or a row of another shape.
     """
+    if task.generate is not None:
+        return list(task.generate(split, words(source)))
+    return _file_rows(task, split, source.name)
+
+
+def _file_rows(task: Task, split: str, data: str) -> list[Row]:
+    """Rows from a folder of one's own, or, for any other source, from the hub's files."""
     folder = Path(data)
     if folder.is_dir():
-        name = FOLDER_FILES.get((task, split))
-        path = folder / name if name else None
-        found = _lines(path) if path is not None and path.exists() else None
+        name = task.folder_files.get(split)
+        paths = [folder / name] if name and (folder / name).exists() else []
+        found = (row for path in paths for row in _lines(path))
     else:
-        paths = _hub_paths(task, split)
-        found = (row for path in paths for row in _parquet(path)) if paths else None
-    if found is None:
-        return None
-    same, shaped = _SHAPES[task.split("_")[0]], []
-    try:
-        for row, _ in zip(found, range(MOST_ROWS), strict=False):
-            shaped.append(same(row))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{task} ({split}) of {data}: row {len(shaped) + 1} is not of its shape ({error!r})"
-        ) from None
+        found = (row for path in _hub_paths(task, split) for row in _parquet(path))
+    shaped = []
+    for number, row in enumerate(islice(found, MAX_ROWS), 1):
+        try:
+            if not isinstance(row, dict):
+                raise ValueError("it must be a JSON object")
+            kept = task.read(row)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = error if isinstance(error, ValueError) else repr(error)
+            raise UserError(
+                f"{task.name} ({split}) of {data}: row {number} is not one of the task's: {reason}"
+            ) from None
+        if kept is not None:
+            shaped.append(kept)
     return shaped
 
 
 def check_folder(folder: Path) -> None:
     """Raise UserError for a file of a task that can't be read, before hours are spent."""
-    for task, split in FOLDER_FILES:
-        rows(task, split, str(folder))
+    for task in TASKS.values():
+        for split in task.folder_files:
+            _file_rows(task, split, str(folder))
 
 
 def words(source: Source) -> list[str]:
-    """Words to spell: a folder's list (words/*.txt.gz, a word a line), else those of the text."""
+    """Words to spell: a folder's list (words/*.txt.gz, one per line), else those of its text."""
     for path in sorted(Path(source.name).glob("words/*.txt.gz")):
         return read_bytes(path).decode("utf-8", errors="replace").split()
-    found: dict[str, None] = {}  # in the order of the text
+    # A dict for its order: a set's differs from one process to the next, and a resumed run has to
+    # draw the same questions again.
+    found: dict[str, None] = {}
     shards = source.shards_on_disk()
     texts = read_epoch(shards) if shards else iter(())
-    for text, _ in zip(texts, range(WORDS_OF_DOCUMENTS), strict=False):
+    for text in islice(texts, MAX_WORD_DOCUMENTS):
         found.update(dict.fromkeys(WORD.findall(text)))
     return list(found)
 
 
 def fetch(progress: hub.Progress = lambda done, size: None) -> None:
-    """Fetch every task from the hub; one that can't be had is said and left out."""
-    for (task, split), (repo, pattern) in HUB_FILES.items():
-        try:
-            hub.fetch_matching(repo, pattern, _place(repo), progress)
-        except (Failure, UserError) as error:
-            say(f"{task} ({split}) is left out: {error}")
+    """Fetch the files of every task from the hub; say which are unavailable, and continue."""
+    for task in TASKS.values():
+        for split, pattern in task.hub_files.items():
+            try:
+                hub.fetch_matching(task.hub_repo, pattern, _folder_of(task.hub_repo), progress)
+            except (Failure, UserError) as error:
+                say(f"{task.name} ({split}) is left out: {error}")
 
 
-def _place(repo: str) -> Path:
+def _folder_of(repo: str) -> Path:
     return storage.base_dir() / "task_data" / repo.replace("/", "--")
 
 
-def _hub_paths(task: str, split: str) -> list[Path]:
-    if (task, split) not in HUB_FILES:
-        return []
-    repo, pattern = HUB_FILES[task, split]
-    place = _place(repo)
-    names = (str(path.relative_to(place)) for path in sorted(place.rglob("*.parquet")))
-    return [place / name for name in names if fnmatch(name, pattern)]
+def _hub_paths(task: Task, split: str) -> list[Path]:
+    # Only what is on the disk: a folder may hold files of other splits and of other tasks, too.
+    folder, pattern = _folder_of(task.hub_repo), task.hub_files.get(split, "")
+    names = (str(path.relative_to(folder)) for path in sorted(folder.rglob("*.parquet")))
+    return [folder / name for name in names if fnmatch(name, pattern)]
 
 
-def _lines(path: Path) -> Iterator[Row]:
+def _lines(path: Path) -> Iterator[Any]:
     for number, line in enumerate(read_bytes(path).splitlines(), 1):
         try:
             yield json.loads(line)
@@ -135,24 +125,3 @@ def _parquet(path: Path) -> Iterator[Row]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged ({reason}): remove it, it will be fetched") from None
-
-
-def _choices(row: Row) -> Row:
-    """MMLU and ARC as the hub has them, and ARC as CORE has it."""
-    row = row.get("train") or row  # MMLU's auxiliary split is nested
-    if "query" in row:
-        question = row["query"].removeprefix("Question: ")
-        return {"question": question, "choices": row["choices"], "answer": int(row["gold"])}
-    if "answerKey" in row:
-        choices = row["choices"]
-        answer = choices["label"].index(row["answerKey"])  # letters, or digits in some rows
-        return {"question": row["question"], "choices": choices["text"], "answer": answer}
-    return {"question": row["question"], "choices": row["choices"], "answer": int(row["answer"])}
-
-
-_SHAPES: dict[str, Callable[[Row], Row]] = {
-    "mmlu": _choices,
-    "arc": _choices,
-    "gsm8k": lambda row: {"question": row["question"], "answer": row["answer"]},
-    "smoltalk": lambda row: {"messages": row["messages"]},
-}

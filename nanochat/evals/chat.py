@@ -18,14 +18,11 @@ from nanochat.data.tinyworld import REPORTED_ONLY
 from nanochat.engine import Engine
 from nanochat.sampling import Sampling
 from nanochat.system.errors import UserError
-from nanochat.tasks import GUESSING, gsm8k, multiple_choice, spelling_bee
+from nanochat.tasks import CHATCORE, GUESSING
+from nanochat.tasks.task import ANSWER_TOKENS, Row, Task
 
-ANSWER_TOKENS = {"gsm8k": 256}  # else:
-SHORT_ANSWER_TOKENS = 80
 BATCH = 32
 BLOCK = 4 * BATCH  # questions sorted by length together, to pad little
-BY_LETTER = ("arc_easy", "arc_challenge", "mmlu")
-SPELLING_QUESTIONS = 1_000
 
 
 class Question(Protocol):
@@ -42,22 +39,44 @@ class Question(Protocol):
 
 @dataclass(frozen=True)
 class TaskQuestion:
-    """A row of a task as a question; letters: the answers on offer, where it is one letter."""
+    """A row of a task as a question."""
 
-    kind: str
-    messages: Conversation
-    answer: str
-    judge: Callable[[str], bool]
-    letters: str = ""
+    task: Task
+    row: Row
+
+    @property
+    def kind(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
+    def messages(self) -> Conversation:
+        """What is asked."""
+        return self.task.question(self.row)
+
+    @property
+    def answer(self) -> str:
+        """The right answer, for a person."""
+        return self.task.answer(self.row) if self.task.answer is not None else ""
+
+    @property
+    def letters(self) -> str:
+        """The letters on offer; empty where the answer is in words."""
+        return self.task.letters(self.row) if self.task.letters is not None else ""
+
+    @property
+    def max_answer_tokens(self) -> int:
+        """A letter is one token."""
+        return 1 if self.letters else self.task.max_answer_tokens
 
     def is_right(self, reply: str) -> bool:
         """Whether the reply is right."""
-        return self.judge(reply)
+        return self.task.judge(self.row, reply)
 
 
 @dataclass
 class ChatResult:
-    """What came out: right and asked by kind, and each (question, reply, right)."""
+    """Counts of right and asked by kind, and each (question, reply, right)."""
 
     right: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     asked: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -74,7 +93,7 @@ class ChatResult:
         return sum(counted) / len(counted)
 
     def repetition(self) -> float:
-        """Share of replies with a repeated 4-gram."""
+        """Share of replies with a repeated 4-gram: small models fall into loops."""
         return sum(repeats(reply) for _, reply, _ in self.replies) / max(1, len(self.replies))
 
     def judge(self, question: Question, reply: str) -> None:
@@ -86,7 +105,7 @@ class ChatResult:
 
 
 def repeats(text: str, n: int = 4) -> bool:
-    """Whether a run of n words stands in the text twice.
+    """Whether the same n words in a row appear in the text twice.
 
     >>> repeats("the cat sat on the mat and the cat sat on it"), repeats("The cat sat.")
     (True, False)
@@ -103,46 +122,28 @@ def chatcore(accuracy: dict[str, float]) -> tuple[float, int]:
     (0.3, 2)
     """
     centered = [
-        (accuracy[task] - guess) / (1 - guess)
-        for task, guess in GUESSING.items()
-        if task in accuracy
+        (accuracy[task] - GUESSING[task]) / (1 - GUESSING[task])
+        for task in CHATCORE
+        if task in GUESSING and task in accuracy
     ]
     return (sum(centered) / len(centered) if centered else 0.0), len(centered)
 
 
-def tinyworld_questions(most: int | None) -> list[Question]:
-    """The held-out questions, at most so many of each kind, kinds taking turns."""
+def tinyworld_questions(max_per_kind: int | None) -> list[Question]:
+    """The held-out questions, the kinds taking turns: whoever stops early has asked every kind."""
     by_kind: dict[str, list[Question]] = {}
     for question in tinyworld.held_out():
         by_kind.setdefault(question.kind, []).append(question)
-    rounds = max(len(some) for some in by_kind.values()) if most is None else most
+    rounds = max(map(len, by_kind.values())) if max_per_kind is None else max_per_kind
     return [some[i] for i in range(rounds) for some in by_kind.values() if i < len(some)]
 
 
-def task_questions(task: str, source: Source, most: int | None) -> list[Question]:
-    """Questions of a task, spread over its rows; empty where its rows are not there."""
-    if task == "spelling_bee":
-        rows = list(spelling_bee.rows(task_data.words(source), "test", SPELLING_QUESTIONS))
-    else:
-        rows = task_data.rows(task, "test", source.name) or []
-    if task in BY_LETTER:
-        rows = multiple_choice.fits(rows)
-    stride = max(1, len(rows) // most) if most else 1
-    return [_question(task, row) for row in rows[::stride][:most]]
-
-
-def _question(task: str, row: dict[str, Any]) -> TaskQuestion:
-    if task in BY_LETTER:
-        text, letters = multiple_choice.question(row), multiple_choice.letters(row)
-        right = letters[row["answer"]]
-        asked: Conversation = [{"role": "user", "content": text}]
-        return TaskQuestion(task, asked, right, lambda reply: reply == right, letters)
-    asked = [{"role": "user", "content": row["question"]}]
-    if task == "gsm8k":
-        right = row["answer"].rsplit("####", 1)[-1].strip()
-        return TaskQuestion(task, asked, right, lambda reply: gsm8k.is_right(row, reply))
-    count = row["answer"]
-    return TaskQuestion(task, asked, str(count), lambda reply: gsm8k.number(reply) == count)
+def task_questions(task: Task, source: Source, max_questions: int | None) -> list[Question]:
+    """Questions of a task, spread over its rows; empty where the source has none."""
+    rows = task_data.rows(task, "test", source)
+    # MMLU's rows are sorted by subject: the first hundred would be algebra.
+    stride = max(1, len(rows) // max_questions) if max_questions else 1
+    return [TaskQuestion(task, row) for row in rows[::stride][:max_questions]]
 
 
 def ask(
@@ -151,10 +152,12 @@ def ask(
     progress: Callable[[int], None] = lambda n: None,
     seconds: float | None = None,
 ) -> ChatResult:
-    """Ask the questions in their order, some at a time; after `seconds` no more are begun.
+    """Ask the questions in order, a batch at a time; start no more batches after `seconds`.
 
     A question that is too long for the model's context counts as wrong.
     """
+    # Padding costs as much as text. Sorting everything by length would pad least, and when the time
+    # is up only the short kinds would have been asked; so the sorting is within a block.
     result, started = ChatResult(), time.monotonic()
     for start in range(0, len(questions), BLOCK):
         block = [(q, _prompt(engine, q)) for q in questions[start : start + BLOCK]]
@@ -164,6 +167,7 @@ def ask(
                 result.judge(question, "")
         fitting = sorted(((q, p) for q, p in block if p is not None), key=lambda qp: len(qp[1]))
         for first in range(0, len(fitting), BATCH):
+            # At least one batch, or there would be nothing to take a mean of.
             if seconds is not None and result.replies and time.monotonic() - started > seconds:
                 return result
             some = fitting[first : first + BATCH]
@@ -174,19 +178,18 @@ def ask(
 
 
 def _letters(question: Question) -> str:
-    """The answers on offer; tinyworld's questions offer none."""
+    """The letters on offer; tinyworld's questions offer none."""
     return question.letters if isinstance(question, TaskQuestion) else ""
 
 
-def _room(engine: Engine, question: Question) -> int:
-    if _letters(question):
-        return 1
-    wanted = ANSWER_TOKENS.get(question.kind, SHORT_ANSWER_TOKENS)
+def _max_answer_tokens(engine: Engine, question: Question) -> int:
+    is_task = isinstance(question, TaskQuestion)
+    wanted = question.max_answer_tokens if is_task else ANSWER_TOKENS
     return min(wanted, engine.model.config.max_seq_len // 2)
 
 
 def _prompt(engine: Engine, question: Question) -> list[int] | None:
-    length = engine.model.config.max_seq_len - _room(engine, question)
+    length = engine.model.config.max_seq_len - _max_answer_tokens(engine, question)
     try:
         return render_prompt(question.messages, engine.tokenizer, length)[0]
     except UserError:
@@ -194,15 +197,17 @@ def _prompt(engine: Engine, question: Question) -> list[int] | None:
 
 
 def _replies(engine: Engine, some: Sequence[tuple[Question, list[int]]]) -> list[str]:
-    """Replies to questions of one kind of answer: all by letter, or all in words."""
+    """Replies to questions that are all answered by letter, or all in words."""
     prompts = [prompt for _, prompt in some]
     letters = [_letters(question) for question, _ in some]
     if any(letters):
+        # One forward pass and no decoding. Only the letters on offer compete, so what is measured
+        # is the choice: whether a small model keeps to the format is a question of its own.
         logits, _ = engine.prefill(prompts)
         replies = []
         for row, offered in enumerate(letters):
             ids = [engine.tokenizer.encode(letter)[0] for letter in offered]
             replies.append(offered[int(logits[row, ids].argmax())])
         return replies
-    room = max(_room(engine, question) for question, _ in some)
+    room = max(_max_answer_tokens(engine, question) for question, _ in some)
     return engine.complete(prompts, Sampling(max_new_tokens=room))

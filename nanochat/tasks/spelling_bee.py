@@ -1,8 +1,9 @@
 """SpellingBee: how many times is a letter in a word? Counted by the calculator.
 
-A word's tokens do not show its letters, so a model of any size does better to call. The trap
-(contract 6): in `'strawberry'` the tokenizer takes `'s` for an ending; so calls begin with a space,
-and half of the questions quote the word as the call does, to be copied.
+A word's tokens do not show its letters, so a model of any size does better to call. The trap: in
+`'strawberry'` the tokenizer takes `'s` for an ending, as in "it's", and the word inside falls apart
+into other tokens than usual. So calls begin with a space, and half of the questions quote the word
+as the call does, to be copied.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from nanochat.tasks.gsm8k import number
+from nanochat.tasks.task import Conversation, Row, Task, exchange
+
+COUNTS = {"train": 10_000, "test": 1_000}  # of rows; words are plenty, and rows cost nothing
 HELD_OUT_EVERY = 10  # every 10th word, by hash, is only asked in evaluation
 QUESTIONS = (
     "How many {l} are in {w}?",
@@ -30,11 +34,13 @@ def is_held_out(word: str) -> bool:
     return zlib.crc32(word.encode()) % HELD_OUT_EVERY == 0
 
 
-def rows(words: Sequence[str], split: str, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """{"question", "answer": int, "word", "letter"}, count of them, of train's or test's words.
+def rows(words: Sequence[str], split: str, count: int, seed: int = 0) -> Iterator[Row]:
+    """`count` rows {"question", "answer": int, "word", "letter"} of the words of a split.
 
-    Words are plain lower-case ones of 3 to 15 letters.
+    Only plain lower-case words of 3 to 15 letters are used.
     """
+    # Held out by the word and not by the question: how often a letter is in a word that was seen in
+    # training can be known by heart.
     pool = [
         w
         for w in words
@@ -46,7 +52,8 @@ def rows(words: Sequence[str], split: str, count: int, seed: int = 0) -> Iterato
     ]
     rng = random.Random(f"spelling bee {split} {seed}")
     for _ in range(count if pool else 0):
-        # As many questions with 1 as with 2 and with 3 or 0: always "1" is right in a third only.
+        # Drawn by the answer, then by the word. Of random letters most are in a word once or never,
+        # and a model that always says "1" would look like one that counts.
         wanted = rng.choice((1, 2, rng.choice((0, 3))))
         word, letter = _draw(rng, pool, wanted)
         quoted = rng.random() < 0.5
@@ -56,7 +63,7 @@ def rows(words: Sequence[str], split: str, count: int, seed: int = 0) -> Iterato
 
 
 def _draw(rng: random.Random, pool: Sequence[str], wanted: int) -> tuple[str, str]:
-    """A word and a letter that is in it `wanted` times; any other where the words have none."""
+    """A word and a letter that is in it `wanted` times; any other pair where none turns up."""
     word, letter = "", ""
     for _ in range(200):
         word = rng.choice(pool)
@@ -66,8 +73,8 @@ def _draw(rng: random.Random, pool: Sequence[str], wanted: int) -> tuple[str, st
     return word, letter
 
 
-def conversation(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The row as something to learn from; in the same words as tinyworld's letter counting."""
+def conversation(row: Row) -> Conversation:
+    """The question and a counted answer, in the same words as tinyworld's letter counting."""
     word, letter, count = row["word"], row["letter"], row["answer"]
     times = "1 time" if count == 1 else f"{count} times"
     answer = [
@@ -75,7 +82,15 @@ def conversation(row: dict[str, Any]) -> list[dict[str, Any]]:
         {"type": "python_output", "text": str(count)},
         {"type": "text", "text": f"The letter '{letter}' comes {times} in '{word}'."},
     ]
-    return [
-        {"role": "user", "content": row["question"]},
-        {"role": "assistant", "content": answer},
-    ]
+    return exchange(row["question"], answer)
+
+
+TASK = Task(
+    "spelling_bee",
+    conversation=conversation,
+    answer=lambda row: str(row["answer"]),
+    is_right=lambda row, reply: number(reply) == row["answer"],
+    guess=1 / 3,  # see rows(): 1, 2, and 3 or 0 come up equally often
+    generate=lambda split, words: rows(words, split, COUNTS[split]),
+    shares={"mid": 1, "sft": 1},
+)

@@ -60,7 +60,7 @@ def test_it_is_unpacked_once_and_inside(server: FakeHub, base_dir: Path, faults:
 
 @pytest.mark.parametrize("content", [b"<html>not found</html>", GOOD[:-30]], ids=["page", "cut"])
 def test_what_is_no_zip_leaves_nothing(server: FakeHub, base_dir: Path, content: bytes) -> None:
-    with pytest.raises(Failure, match="no whole zip file"):
+    with pytest.raises(Failure, match="not a whole zip file"):
         fetched(server, content)
     assert not [p for p in base_dir.rglob("*") if p.is_file()]
 
@@ -68,7 +68,7 @@ def test_what_is_no_zip_leaves_nothing(server: FakeHub, base_dir: Path, content:
 def test_a_bomb_is_not_unpacked(
     server: FakeHub, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eval_bundle, "MOST_BYTES", 10)
+    monkeypatch.setattr(eval_bundle, "MAX_UNPACKED_BYTES", 10)
     with pytest.raises(Failure, match="not unpacked"):
         fetched(server, GOOD)
-    assert not eval_bundle.place().exists()
+    assert not eval_bundle.folder().exists()

@@ -15,6 +15,7 @@ from nanochat.evals import chat
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
 from nanochat.sampling import Sampling
+from nanochat.tasks import ASKED
 from nanochat.tokenizer import Tokenizer
 
 
@@ -88,8 +89,8 @@ def test_the_likeliest_of_the_letters_on_offer_is_taken(
 
     monkeypatch.setattr(engine, "prefill", prefill)
     row = {"question": "q", "choices": ["x", "y", "z"], "answer": 1}
-    three = chat._question("mmlu", row)
-    five = chat._question("mmlu", {**row, "choices": list("vwxyz")})
+    three = chat.TaskQuestion(ASKED["mmlu"], row)
+    five = chat.TaskQuestion(ASKED["mmlu"], {**row, "choices": list("vwxyz")})
     result = chat.ask(engine, [three, five])
     assert {reply for _, reply, _ in result.replies} == {"B", "E"}
     assert result.accuracy() == {"mmlu": 0.5}
@@ -101,25 +102,25 @@ def test_chatcore_counts_what_is_there() -> None:
     assert chat.chatcore(guessing) == (0.0, 5)
     assert chat.chatcore({"arc_easy": 1.0, "gsm8k": 0.5, "colours": 1.0}) == (0.75, 2)
     assert chat.chatcore({"colours": 1.0}) == (0.0, 0)
-    assert not set(chat.GUESSING) & {question.kind for question in held_out()}
+    assert not set(ASKED) & {question.kind for question in held_out()}
 
 
 def test_real_tasks_are_asked_over_all_their_rows(shared_data: Path) -> None:
     source = find_source(str(shared_data))
-    for task in chat.GUESSING:
+    for name, task in ASKED.items():
         questions = chat.task_questions(task, source, 50)
         assert len(questions) == 50
-        assert {q.kind for q in questions} == {task}
+        assert {q.kind for q in questions} == {name}
         for q in questions:
             assert q.is_right(q.answer)
             assert not q.is_right("")
-    mmlu = chat.task_questions("mmlu", source, 100)
+    mmlu = chat.task_questions(ASKED["mmlu"], source, 100)
     assert {q.answer for q in mmlu} == set("ABCD")
 
 
 def test_a_task_without_rows_has_no_questions(base_dir: Path) -> None:
     source = Source("fineweb", (), Path("none"))
-    assert [chat.task_questions(task, source, 5) for task in chat.GUESSING] == [[]] * 5
+    assert [chat.task_questions(task, source, 5) for task in ASKED.values()] == [[]] * len(ASKED)
 
 
 def test_repetition() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from nanochat import tokenizer as tok
 from nanochat.conversation import check
 from nanochat.data import task_data
 from nanochat.data.dataset import find_source
-from nanochat.tasks import gsm8k, multiple_choice, spelling_bee
+from nanochat.tasks import TASKS, gsm8k, multiple_choice, spelling_bee
 from nanochat.tasks.calculator import calculate
+from nanochat.tasks.task import Task
 
 # ---- choices
 
@@ -23,7 +25,10 @@ def test_the_letter_in_the_question_is_the_letter_of_the_answer() -> None:
     text = multiple_choice.question(row)
     tokenizer = tok.train([text * 3 + " A B C D AB"], 400, trainer="tokenizers")
     ids = tokenizer.encode(text)
-    for letter in multiple_choice.letters(row):
+    letters = TASKS["mmlu"].letters
+    assert letters is not None
+    assert letters(row) == "ABCD"
+    for letter in letters(row):
         (alone,) = tokenizer.encode(letter)
         assert alone in ids
         (spaced,) = tokenizer.encode(f" {letter}")[:1]
@@ -33,8 +38,53 @@ def test_the_letter_in_the_question_is_the_letter_of_the_answer() -> None:
 def test_rows_without_a_right_choice_are_left_out() -> None:
     good = {"question": "q", "choices": ["a", "b"], "answer": 0}
     bad = [{**good, "answer": 2}, {**good, "answer": -1}, {**good, "choices": list("abcdef")}]
-    assert multiple_choice.fits([good, *bad]) == [good]
-    check(multiple_choice.conversation(good))
+    assert [multiple_choice.read(row) for row in [good, *bad]] == [good, None, None, None]
+    check(TASKS["mmlu"].conversation(good))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "words"),
+    [
+        ("mmlu", {"question": "q", "choices": ["a", "b"]}, "no 'answer', only question, choices"),
+        ("mmlu", {"question": "q", "choices": ["a"], "answer": "B"}, "answer='B' must be the num"),
+        ("mmlu", {"question": "q", "choices": "ab", "answer": 0}, "choices='ab' must be of type l"),
+        (
+            "arc_easy",
+            {"question": "q", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "E"},
+            r"answerKey='E' must be one of \['A'\]",
+        ),
+        ("gsm8k", {"question": "q", "answer": 72}, "answer=72 must be of type str"),
+        ("smoltalk", {}, "no 'messages', only nothing"),
+    ],
+)
+def test_a_row_of_another_shape_says_what_it_needs(name: str, row: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TASKS[name].read(row)
+
+
+# ---- the registry
+
+
+def asked(**fields: Any) -> Task:
+    return Task("new", conversation=lambda row: [], answer=lambda row: "", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "task new has no test rows"),
+        ({"folder_files": {"train": "x"}}, "task new has no test rows"),
+        ({"folder_files": {"test": "x"}, "shares": {"mid": 1}}, "task new has no train rows"),
+        ({"folder_files": {"dev": "x"}}, "folder_files has 'dev'; it may have train, test"),
+        ({"folder_files": {"test": "x"}, "shares": {"base": 1}}, "shares has 'base'; it may have"),
+        ({"hub_files": {"test": "x"}}, "hub_repo and hub_files belong together"),
+        ({"folder_files": {"test": "x"}, "guess": 25}, "guess=25"),
+    ],
+)
+def test_a_new_task_that_would_be_missed_is_refused(fields: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        asked(**fields)
+    asked(folder_files={"test": "x"})
 
 
 # ---- sums in words
@@ -81,7 +131,7 @@ def test_the_number_of_a_reply(reply: str, right: bool) -> None:
 
 
 def test_real_sums(shared_data: Path) -> None:
-    rows = task_data.rows("gsm8k", "train", str(shared_data)) or []
+    rows = task_data.rows(TASKS["gsm8k"], "train", find_source(str(shared_data)))
     calls = 0
     for row in rows:
         conversation = gsm8k.conversation(row)
