@@ -429,13 +429,13 @@ def compare(scenario: Scenario, base: Path, expected: Any, counts: Counts) -> No
 
 def control(scenario: Scenario, expected: Any, left_out: str) -> bool:
     """Whether a run resumed without a part of its state is (wrongly) the straight one."""
-    from nanochat.training import opening, optim
+    from nanochat.training import optim, stage_run
 
     base = new_run(scenario, Counts())
-    load, opened = optim.MuonAdamW.load_state_tensors, opening.open_resumed
+    load, resume = optim.MuonAdamW.load_state_tensors, stage_run._resume
 
-    def without(name: str, config: Any) -> Any:
-        found = opened(name, config)
+    def without(stage: Stage, config: Any) -> Any:
+        found = resume(stage, config)
         if left_out == "position":
             found.state.position = None
         elif left_out == "step":
@@ -445,7 +445,7 @@ def control(scenario: Scenario, expected: Any, left_out: str) -> bool:
     if left_out == "optimizer":
         optim.MuonAdamW.load_state_tensors = lambda self, tensors: None  # pyrefly: ignore
     else:
-        opening.open_resumed = without  # pyrefly: ignore (a stand-in)
+        stage_run._resume = without  # pyrefly: ignore (a stand-in)
     try:
         # Killed once, where base training has saved once or twice.
         for stage in STAGES[:2]:
@@ -458,7 +458,7 @@ def control(scenario: Scenario, expected: Any, left_out: str) -> bool:
         finish_run(scenario, base, lambda: None, Counts())
         return scenario.outcome(base) == expected
     finally:
-        optim.MuonAdamW.load_state_tensors, opening.open_resumed = load, opened
+        optim.MuonAdamW.load_state_tensors, stage_run._resume = load, resume
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@
 
 parity: loss and gradients against float32 on the CPU. compile: whether the check that a stage makes
 takes the compiler. resume: a run that was saved and resumed, against one that was not. decode:
-answers as users get them, and the model alone. train: tokens/s, MFU, where a step's time goes, peak
-memory against the plan. The last line is all of it as one JSON object with the card's name. Exit
-code 1 where a section found something wrong; the next section runs all the same.
+answers as users get them, and the model alone, by each way of decoding. train: tokens/s, MFU, where
+a step's time goes, peak memory against the plan, the longest shapes first. profile: the kernels of
+a training step and of a decoded token. The last line is all of it as one JSON object with the
+card's name. Exit code 1 where a section found something wrong; the next section runs all the same.
 
 Needs the project's modules and torch alone: argparse, because a machine that is lent for minutes
 may not have the rest.
@@ -30,6 +31,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as system/cli.py says
 
@@ -39,7 +41,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nanochat import fused  # noqa: E402
+from nanochat import decode_graph, fused  # noqa: E402
 from nanochat.data.dataloader import Batch  # noqa: E402
 from nanochat.engine import Engine  # noqa: E402
 from nanochat.gpt import GPT  # noqa: E402
@@ -47,10 +49,10 @@ from nanochat.gpt_config import GPTConfig  # noqa: E402
 from nanochat.sampling import Sampling  # noqa: E402
 from nanochat.system.device import DTYPES, Device, open_device  # noqa: E402
 from nanochat.tokenizer import Tokenizer  # noqa: E402
+from nanochat.training.compiled_loss import COMPILED_APART, check_loss, compiled_loss  # noqa: E402
 from nanochat.training.faults import DivergenceGuard  # noqa: E402
 from nanochat.training.loop import train_step  # noqa: E402
 from nanochat.training.optim import MuonAdamW  # noqa: E402
-from nanochat.training.stage import COMPILED_APART, check_loss, compiled_loss  # noqa: E402
 from nanochat.training.stage_config import OptimConfig  # noqa: E402
 
 # Dense bfloat16 FLOP/s with float32 sums, from the data sheets; the first name that matches counts.
@@ -85,16 +87,19 @@ class Bench:
         where: torch.device | None = None,
     ) -> GPT:
         """A model as after some training: with matrices of zeros a block is the identity, and
-        nothing in it would be tested; and no special token ends a greedy answer."""
-        model = GPT(GPTConfig(depth, self.vocab_size, length or self.length))
-        model.init_weights(0)
-        generator = torch.Generator().manual_seed(1)
+        nothing in it would be tested; and no special token ends a greedy answer.
+
+        where: drawn on the CPU, the same for every device; else on the device, which is quicker.
+        """
+        config = GPTConfig(depth, self.vocab_size, length or self.length)
+        drawn_on = torch.device("cpu") if where is not None else self.device.torch
+        with drawn_on:
+            model = GPT(config)
+        generator = torch.Generator(drawn_on).manual_seed(0)
         with torch.no_grad():
             for name, weight in model.named_parameters():
-                if name.endswith("c_proj.weight"):
-                    drawn = torch.empty(weight.shape)
-                    weight.copy_(drawn.normal_(0, weight.size(1) ** -0.5, generator=generator))
-            model.lm_head.weight.mul_(100)
+                scale = {"wte.weight": 1.0, "lm_head.weight": 0.1}.get(name, weight.size(1) ** -0.5)
+                weight.normal_(0, scale, generator=generator)
             model.lm_head.weight[-SPECIAL_TOKENS:] = 0
         model.to(where or self.device.torch).dtype = dtype or self.device.dtype
         return model
@@ -117,8 +122,8 @@ class Bench:
             times.append(time.monotonic() - begun)
         return statistics.median(times[warm:]), times[0]
 
-    def waits(self, what: Callable[[], object]) -> int | None:
-        """How often the host waits for the card while it does this; None where torch can't say."""
+    def waits(self, what: Callable[[], object]) -> list[str] | None:
+        """Where the host waits for the card while it does this; None where torch can't say."""
         if not self.is_cuda:
             return None
         with warnings.catch_warnings(record=True) as said:
@@ -128,7 +133,8 @@ class Bench:
                 what()
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        return sum("synchroniz" in str(warning.message) for warning in said)
+        found = [warning for warning in said if "synchroniz" in str(warning.message)]
+        return [f"{Path(warning.filename).name}:{warning.lineno}" for warning in found]
 
     def check(self, right: bool, what: str) -> str:
         """'' where it is right, else a mark for the line; what is wrong is kept."""
@@ -156,9 +162,9 @@ def parity(bench: Bench) -> None:
     cpu, on = torch.device("cpu"), bench.device.torch
     full, own = torch.float32, bench.device.dtype
     rows = [("float32", on, full, "highest", False)]
-    if bench.is_cuda:
+    if bench.is_cuda and not bench.args.short:
         rows.append(("tf32", on, full, "high", False))
-    if own != full:
+    if own != full and not bench.args.short:
         rows.append((f"{own}"[6:], on, own, "high", False))
     rows.append((f"{own}, compiled"[6:], on, own, "high", True))
     # A third of the targets teach nothing, as in SFT.
@@ -175,14 +181,18 @@ def parity(bench: Bench) -> None:
         mark = bench.check(worst < most, f"parity {name}: gradient of {of} off by {worst:.1%}")
         bench.found[f"parity {name}"] = {"loss": value, "off": value - loss, "gradient": worst}
         print(
-            f"  {name:19} loss {value:.5f} ({value - loss:+.1e})  worst gradient {worst:.1e}{mark}"
+            f"  {name:19} loss {value:.5f} ({value - loss:+.1e})  worst gradient {worst:.1e}{mark}",
+            flush=True,
         )
 
 
 def loss_and_gradients(
     model: GPT, batch: Batch, precision: str, is_compiled: bool
 ) -> tuple[float, dict[str, Tensor]]:
-    where, loss_of = model.wte.weight.device, compiled_loss(model) if is_compiled else model.loss
+    where, loss_of = (
+        model.wte.weight.device,
+        compiled_loss(model, fullgraph=True) if is_compiled else model.loss,
+    )
     with matmul_precision(precision):
         n_valid = int((batch.targets >= 0).sum())
         loss = loss_of(batch.inputs.to(where), batch.targets.to(where)) / n_valid
@@ -195,7 +205,9 @@ def compile(bench: Bench) -> None:
     depth, rows = (1, 4) if bench.args.tiny else (4, 16)
     model = bench.model(depth, 32 if bench.args.tiny else 256)
     begun = time.monotonic()
-    check_loss(model, bench.device, rows, compiled_loss(model))  # raises where it would refuse
+    check_loss(
+        model, bench.device, rows, compiled_loss(model, fullgraph=True)
+    )  # raises where it would refuse
     bench.found["compile"] = {"accepted": True, "seconds": time.monotonic() - begun}
     print(f"  accepted, {time.monotonic() - begun:.1f} s with the first compilation")
 
@@ -238,29 +250,71 @@ def decode(bench: Bench) -> None:
     x = torch.empty((2**20 if bench.args.tiny else 2**30) // 4, device=bench.device.torch)
     bandwidth = 2 * x.nbytes / bench.seconds(x.clone)[0]
     del x
-    tokenizer = Tokenizer([(i // 256, i % 256) for i in range(bench.vocab_size - 265)])
-    for depth in (1,) if bench.args.tiny else (4, 12):
+    for depth in (1,) if bench.args.tiny else map(int, bench.args.decode_depths.split(",")):
+        model = bench.model(depth).freeze()
         for rows in (1, 8):
-            model, new = bench.model(depth), 8 if bench.args.tiny else 128
-            engine, prompts = Engine(model, tokenizer), [list(range(16))] * rows
-            answer = partial(engine.complete, prompts, Sampling(max_new_tokens=new))
-            whole, _ = bench.seconds(answer, 2, 1)
-            logits, cache = engine.prefill(prompts)
-            ids = logits.argmax(-1)
-            step, _ = bench.seconds(lambda: engine.decode_one_token(ids, cache), new, 3)  # noqa: B023
-            moved = model.config.num_matrix_params() + bench.vocab_size * model.config.n_embd
-            share = moved * bench.device.dtype.itemsize / step / bandwidth
-            waits = bench.waits(answer)
-            bench.found[f"decode d{depth} batch {rows}"] = {
-                "tokens_per_s": rows * new / whole, "model_alone": rows / step,
-                "share_of_bandwidth": share, "waits_per_token": waits and waits / new,
-            }  # fmt: skip
-            waited = "" if waits is None else f", {waits / new:.1f} waits per token"
-            print(
-                f"  d{depth} batch {rows}: {rows * new / whole:,.0f} tok/s, the model alone "
-                f"{rows / step:,.0f} ({step * 1e3:.2f} ms a step), its weights read once = "
-                f"{share:.1%} of {bandwidth / 1e12:.2f} TB/s{waited}"
-            )
+            greedy: list[list[int]] = []
+            for way, choose in ways_to_decode(bench).items():
+                try:
+                    decode_way(bench, model, rows, way, choose, bandwidth, greedy)
+                except Exception as error:  # another way may work
+                    what = f"d{depth} batch {rows} {way}: {type(error).__name__}: {error}"[:300]
+                    print(f"  {what}{bench.check(False, what)}", flush=True)
+
+
+def ways_to_decode(bench: Bench) -> dict[str, Callable | None]:
+    """Name -> how the recorded step is chosen; None: not recorded."""
+    ways: dict[str, Callable | None] = {"plain": None, "recorded": lambda model, batch: (model, "")}
+    if bench.is_cuda:
+        from nanochat.decode_kernels import FusedStep
+
+        ways["fused"] = lambda model, batch: (FusedStep(model, batch, overlapped=False), "")
+        ways["as users get it"] = decode_graph.best_step
+    return ways
+
+
+def decode_way(
+    bench: Bench, model: GPT, rows: int, way: str, choose: Any, bandwidth: float, greedy: list
+) -> None:
+    """One line: answers of so many rows, decoded in one way. greedy: what the first way said."""
+    new = 8 if bench.args.tiny else 128
+    tokenizer = Tokenizer([(i // 256, i % 256) for i in range(bench.vocab_size - 265)])
+    engine, prompts = Engine(model, tokenizer, choose is not None), [list(range(16))] * rows
+    if engine.recorder is not None:
+        engine.recorder.choose = choose
+    answer = partial(engine.complete, prompts, Sampling(max_new_tokens=new))
+    whole, first = bench.seconds(answer, 2, 1)
+    said, logits, cache = [], *engine.prefill(prompts)
+    for _ in range(new // 2):
+        said.append(logits.argmax(-1).tolist())
+        logits = engine.decode_one_token(logits.argmax(-1), cache)
+    if not greedy:
+        greedy.extend([said, logits])
+    same = next((i for i, (a, b) in enumerate(zip(said, greedy[0], strict=True)) if a != b), None)
+    n, ids = new // 4, logits.argmax(-1)
+    # Many at once: a wait after each would count the time that the next one takes to be launched.
+    step = (
+        bench.seconds(lambda: [engine.decode_one_token(ids, cache) for _ in range(n)], 1, 1)[0] / n
+    )
+    moved = model.config.num_matrix_params() + bench.vocab_size * model.config.n_embd
+    share = moved * bench.device.dtype.itemsize / step / bandwidth
+    waits = bench.waits(answer)
+    graph = engine.recorder.replay_alone(n) if engine.recorder is not None else None
+    alone = bench.seconds(graph, 3, 1)[0] / n if graph is not None else step
+    bench.found[f"decode d{model.config.depth} batch {rows} {way}"] = {
+        "tokens_per_s": rows * new / whole, "step_s": step, "card_alone_s": alone,
+        "share_of_bandwidth": share, "waits_per_token": waits and len(waits) / new,
+        "same_tokens_until": same, "first_s": first,
+    }  # fmt: skip
+    print(
+        f"  d{model.config.depth} batch {rows} {way}: {rows * new / whole:,.0f} tok/s, a step "
+        f"{step * 1e6:,.0f} us, weights read once = {share:.1%} of {bandwidth / 1e12:.2f} TB/s "
+        f"(the card alone {alone * 1e6:,.0f} us, {share * step / alone:.1%}); first answer "
+        f"{first:.1f} s, {len(waits or []) / new:.1f} waits per token, greedy tokens "
+        f"{'the same' if same is None else f'another from {same} on'}"
+        f"{'; ' + engine.recorder.why if engine.recorder is not None else ''}",
+        flush=True,
+    )
 
 
 def train(bench: Bench) -> None:
@@ -273,23 +327,33 @@ def train(bench: Bench) -> None:
     sheet = "" if math.isnan(peak) else f"; the data sheet says {peak / 1e12:.0f}"
     print(f"  matmul of {n}: {matmul / 1e12:.2f} TFLOP/s{sheet}")
     bench.found["matmul"] = matmul
-    shapes = [(1, 4, 32)] if tiny else []
-    for depth in () if tiny else map(int, bench.args.depths.split(",")):
-        shapes += [(depth, 16 if depth >= 20 else 32, bench.length), (depth, 16, 256)]
-    for depth, rows, length in shapes:
-        for mode in bench.args.modes.split(","):
-            if bench.is_late() or (length == 256 and mode == "blocks"):
-                print(f"  d{depth} {rows} x {length} {mode}: left out")
-                continue
-            try:
-                train_shape(bench, depth, rows, length, mode, peak)
-            except RuntimeError as error:  # a smaller shape may fit
-                what = f"d{depth} {rows} x {length} {mode}: {str(error).splitlines()[0][:200]}"
-                print(f"  {what}{bench.check(False, what)}")
+    depths = [1] if tiny else [int(depth) for depth in bench.args.depths.split(",")]
+    modes = bench.args.modes.split(",")
+    full = [
+        (d, 4 if tiny else 16 if d >= 20 else 32, bench.length, m) for d in depths for m in modes
+    ]
+    short = [] if tiny else [(d, 16, 256, modes[0]) for d in depths]
+    for depth, rows, length, mode in full + short:
+        if bench.is_late():
+            print(f"  d{depth} {rows} x {length} {mode}: left out", flush=True)
+            continue
+        try:
+            train_shape(bench, depth, rows, length, mode, peak)
+        except Exception as error:  # a smaller shape may fit
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            what = f"d{depth} {rows} x {length} {mode}: {reason}"
+            print(f"  {what}{bench.check(False, what)}", flush=True)
+
+
+def loss_in_mode(model: GPT, mode: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """blocks: one graph serves every layer; whole: one for the model."""
+    if mode == "eager":
+        return model.loss
+    return compiled_loss(model, blocks=mode == "blocks", fullgraph=True)
 
 
 def train_shape(bench: Bench, depth: int, rows: int, length: int, mode: str, peak: float) -> None:
-    """One line: a shape in one mode. blocks: each block is compiled by itself."""
+    """A shape in one mode: a line of its speed, and one of its memory."""
     device = bench.device
     gc.collect()
     device.empty_cache()
@@ -298,59 +362,130 @@ def train_shape(bench: Bench, depth: int, rows: int, length: int, mode: str, pea
         torch.cuda.reset_peak_memory_stats()
     model, batch = bench.model(depth, length), bench.batch(rows, length)
     optimizer, guard = MuonAdamW(model, OptimConfig()), DivergenceGuard()
-    for block in model.h if mode == "blocks" else ():
-        block.compile(dynamic=False)
-    loss_of = model.loss if mode == "eager" else compiled_loss(model)
-    if mode == "blocks":
-        loss_of = partial(model.loss, logits_pass=torch.compile(fused.logits_pass, dynamic=False))
+    loss_of = loss_in_mode(model, mode)
     step = partial(train_step, loss_of, optimizer, [batch], 0.01, device, guard)
     took, first = bench.seconds(step, 6)
     used = device.memory_bytes() if bench.is_cuda else None
     waits = bench.waits(step)
-    head, update = parts_of_step(bench, model, optimizer, batch, mode)
+    times = parts_of_step(bench, loss_of, optimizer, batch, model)
     planned = model.config.training_bytes(rows, device.type, device.dtype.itemsize)
     mfu = model.config.flops_per_token() * rows * length / took / peak
     share = "" if math.isnan(mfu) else f"MFU {mfu:.1%}, "
     bench.found[f"train d{depth} {rows}x{length} {mode}"] = {
         "tokens_per_s": rows * length / took, "step_s": took, "mfu": mfu if share else None,
-        "head_s": head, "update_s": update, "first_s": first, "peak_bytes": used,
-        "planned_bytes": planned, "waits": waits,
+        "parts_s": times, "first_s": first, "peak_bytes": used, "planned_bytes": planned,
+        "waits": waits,
     }  # fmt: skip
-    memory = f"planned {planned / 1e6:,.0f} MB"
-    if used is not None:
-        fits = bench.check(used <= 1.02 * planned, f"d{depth} {rows} x {length}: more than planned")
-        memory = f"peak {used / 1e6:,.0f} MB, {memory} ({planned / used:.2f} of it){fits}"
-    waited = "" if waits is None else f", {waits} waits"
+    parts = ", ".join(f"{name} {seconds * 1e3:.1f}" for name, seconds in times.items())
+    waited = "" if waits is None else f"; {len(waits)} waits: {', '.join(waits)}"
     print(
         f"  d{depth} {rows} x {length} {mode:6} {rows * length / took:,.0f} tok/s, {share}"
-        f"step {took * 1e3:.1f} ms (head and loss {head * 1e3:.1f}, update {update * 1e3:.1f}"
-        f"{waited}), first {first:.1f} s, {memory}",
+        f"step {took * 1e3:.1f} ms ({parts}{waited}), first {first:.1f} s",
         flush=True,
     )
+    if used is not None:
+        fits = bench.check(used <= 1.02 * planned, f"d{depth} {rows} x {length}: more than planned")
+        peaks = memory_of_step(loss_of, optimizer, batch, device)
+        bench.found[f"memory d{depth} {rows}x{length} {mode}"] = peaks
+        named = ", ".join(f"{name} {value / 1e6:,.0f}" for name, value in peaks.items())
+        print(
+            f"    peak {used / 1e6:,.0f} MB, planned {planned / 1e6:,.0f} ({planned / used:.2f} "
+            f"of it){fits}; {named}",
+            flush=True,
+        )
+
+
+def memory_of_step(
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    optimizer: MuonAdamW,
+    batch: Batch,
+    device: Device,
+) -> dict[str, int]:
+    """Peak bytes of each part of a step, and what is held between them."""
+    inputs, targets = batch.inputs.to(device.torch), batch.targets.to(device.torch)
+    found = {"at rest": torch.cuda.memory_allocated()}
+    torch.cuda.reset_peak_memory_stats()
+    loss = loss_of(inputs, targets)
+    found["forward and head"] = torch.cuda.max_memory_allocated()
+    found["held after"] = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    (loss / batch.n_valid).backward()
+    found["backward"] = torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    optimizer.clip()
+    optimizer.step(0.0)
+    found["update"] = torch.cuda.max_memory_allocated()
+    optimizer.zero_grad()
+    return found
 
 
 def parts_of_step(
-    bench: Bench, model: GPT, optimizer: MuonAdamW, batch: Batch, mode: str
-) -> tuple[float, float]:
+    bench: Bench,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    optimizer: MuonAdamW,
+    batch: Batch,
+    model: GPT,
+) -> dict[str, float]:
     """Seconds of head and loss with their gradients, and of the update, each by itself."""
     device, targets = bench.device, batch.targets.flatten().to(bench.device.torch)
     shape = (targets.numel(), model.config.n_embd)
     x = torch.randn(shape, device=device.torch, dtype=device.dtype).requires_grad_()
-    passes = None if mode == "eager" else torch.compile(fused.logits_pass, dynamic=False)
+    passes = loss_of.keywords["logits_pass"] if isinstance(loss_of, partial) else None
+    weights = [weight for weight in model.parameters() if weight.grad is None]
+    for weight in weights:  # on CUDA a step leaves none
+        weight.grad = torch.zeros_like(weight)
 
     def head() -> None:
         weight = model.lm_head.weight
+        weight.grad = None
         fused.linear_cross_entropy(x, weight, targets, model.config.softcap, passes).backward()
 
     def update() -> None:
         optimizer.clip()
         optimizer.step(0.0)
-        optimizer.zero_grad()
 
-    return bench.seconds(head, 3)[0], bench.seconds(update, 3)[0]
+    found = {"head and loss": bench.seconds(head, 3)[0], "update": bench.seconds(update, 3)[0]}
+    optimizer.zero_grad()
+    return found
 
 
-SECTIONS = {f.__name__: f for f in (parity, compile, resume, decode, train)}
+def profile(bench: Bench) -> None:
+    depth, rows = (1, 4) if bench.args.tiny else (12, 32)
+    mode = "eager" if bench.args.tiny else bench.args.modes.split(",")[0]
+    model, batch = bench.model(depth), bench.batch(rows)
+    optimizer = MuonAdamW(model, OptimConfig())
+    loss_of = loss_in_mode(model, mode)
+    step = partial(train_step, loss_of, optimizer, [batch], 0.01, bench.device, DivergenceGuard())
+    kernels(bench, step, f"a step of d{depth} {rows} x {bench.length} {mode}", 25)
+    model.freeze()
+    engine = Engine(model, Tokenizer([(i // 256, i % 256) for i in range(bench.vocab_size - 265)]))
+    logits, cache = engine.prefill([list(range(100))] if not bench.args.tiny else [[1, 2, 3]])
+    ids = logits.argmax(-1)
+    kernels(bench, lambda: engine.decode_one_token(ids, cache), f"a token of d{depth}", 12)
+
+
+def kernels(bench: Bench, what: Callable[[], object], name: str, most: int) -> None:
+    """The kernels that take longest, with how often they ran."""
+    from torch.profiler import ProfilerActivity
+
+    for _ in range(3):
+        what()
+    bench.device.synchronize()
+    kind = ProfilerActivity.CUDA if bench.is_cuda else ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[kind]) as profiled:
+        what()
+        bench.device.synchronize()
+    rows = [
+        (e.self_device_time_total if bench.is_cuda else e.self_cpu_time_total, e.count, e.key)
+        for e in profiled.key_averages()
+    ]
+    total = sum(us for us, _, _ in rows)
+    print(f"  {name}: {total / 1e3:.2f} ms in {sum(n for _, n, _ in rows)} kernels")
+    for us, count, key in sorted(rows, reverse=True)[:most]:
+        print(f"    {us / 1e3:8.3f} ms {us / total:5.1%} {count:5} x {key[:100]}", flush=True)
+
+
+SECTIONS = {f.__name__: f for f in (parity, compile, resume, decode, train, profile)}
 
 
 def main() -> None:
@@ -358,8 +493,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="small shapes, on the CPU")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between")
-    parser.add_argument("--depths", default="12,4,20", help="of the section train")
-    parser.add_argument("--modes", default="eager,blocks,whole", help="of the section train")
+    parser.add_argument("--short", action="store_true", help="fewer rows of the section parity")
+    parser.add_argument("--depths", default="12,20,4", help="of the section train")
+    parser.add_argument("--decode_depths", default="12,4", help="of the section decode")
+    parser.add_argument("--modes", default="blocks,whole", help="of the section train; also eager")
     parser.add_argument("--dtype", choices=[*DTYPES], help="default: the card's own")
     parser.add_argument("--seconds", type=float, default=400, help="no new shape after so many")
     args = parser.parse_args()
@@ -368,7 +505,7 @@ def main() -> None:
         parser.error(f"--only={args.only}: {unknown[0]!r} is not one of {', '.join(SECTIONS)}")
     warnings.filterwarnings("ignore")
     if args.tiny:
-        args.modes = "eager,whole"
+        args.modes = "blocks"
     device = open_device("cpu" if args.tiny else None, args.dtype)
     vocab_size, length = (512, 32) if args.tiny else (65_536, 2_048)
     bench = Bench(args, device, vocab_size, length, {}, [], time.monotonic())

@@ -11,7 +11,7 @@ from typing import Any
 
 from nanochat.run.recipe import PlanConfig
 from nanochat.stages import STAGES, TRAINED
-from nanochat.training.stage_config import DEFAULTS, OptimConfig
+from nanochat.training.stage_config import OptimConfig, Settings
 
 
 def from_schema_1(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def from_schema_1(whole: Mapping[str, Any]) -> dict[str, Any]:
         "split_tokens": int(flags["base_eval"]["split_tokens"]),
         "memory_gb": int(base["memory_gb"]),
         "matrix_lr": float(base.get("matrix_lr", OptimConfig().matrix_lr)),
-        "seed": said.get("seed", DEFAULTS["seed"]),
+        "seed": said.get("seed", Settings.seed),
         "wandb_run": said.get("wandb_run", ""),
         "run_budget_s": budget.get("seconds") or said.get("time_budget_s", 0),
         "training": training,

@@ -20,7 +20,7 @@ from nanochat.system import memory, storage
 from nanochat.system.log import counted
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.batch_sizes import BatchSizes, batch_in_words, batch_sizes, fits_card
-from nanochat.training.stage_config import DEFAULTS, OptimConfig
+from nanochat.training.stage_config import OptimConfig, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
@@ -164,7 +164,7 @@ def resolve(config: PlanConfig) -> tuple[Recipe, list[str]]:
         split_tokens=batch.split_tokens,
         memory_gb=config.memory_gb or 16,
         matrix_lr=TINYWORLD_MATRIX_LR if small_steps else OptimConfig().matrix_lr,
-        seed=DEFAULTS["seed"] if config.seed is None else config.seed,
+        seed=Settings.seed if config.seed is None else config.seed,
         wandb_run=config.wandb_run or "",
         run_budget_s=budget_s or 0,
         training={stage.name: _training(stage, config) for stage in TRAINED},

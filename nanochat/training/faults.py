@@ -1,4 +1,4 @@
-"""What goes wrong in a training step, and how it is noticed: divergence, memory, sleep."""
+"""What goes wrong in a training step, and how it is noticed: divergence, memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ LOSS_JUMP = 4.0  # nats above the running mean; from a good batch to a bad one i
 NORM_JUMP = 1_000.0  # times the running mean
 # How memory that is full is said by MPS, by cuBLAS and cuDNN, and by a Metal command buffer.
 FULL = ("out of memory", "_status_alloc_failed", "insufficient memory")
-ASLEEP_S = 60.0  # a gap between two steps that is no work
 
 
 class Diverged(Exception):
@@ -71,18 +70,3 @@ def split(batch: Batch, parts: int) -> list[Batch]:
         Batch(inputs, targets, int((targets >= 0).sum()), batch.position)
         for inputs, targets in pairs
     ]
-
-
-def slept_s(wall_s: float, step_s: float, usual_s: float | None) -> float:
-    """Seconds of a step in which the machine slept or the process was stopped, else 0.
-
-    wall_s by the wall clock, step_s by the monotonic one, which on most systems stands still in
-    sleep; where it does not, a step far longer than the usual one says the same.
-
-    >>> slept_s(3600.5, 0.5, 0.5), slept_s(3600.5, 3600.5, 0.5), slept_s(70.0, 70.0, 50.0)
-    (3600.0, 3600.0, 0.0)
-    """
-    asleep = wall_s - (step_s if usual_s is None else min(step_s, 10 * usual_s))
-    if asleep <= ASLEEP_S:
-        return 0.0
-    return wall_s - min(step_s, step_s if usual_s is None else usual_s)

@@ -20,9 +20,10 @@ from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import Metrics, say
 from nanochat.training import checkpoint_manager as checkpoints
 from nanochat.training.faults import Diverged
-from nanochat.training.loop import Signals, TrainState
-from nanochat.training.opening import Opened
+from nanochat.training.loop import TrainState
 from nanochat.training.optim import MuonAdamW
+from nanochat.training.signals import Signals
+from nanochat.training.stage_run import StageRun
 
 COMPLETIONS = ("The capital of France is", "The opposite of hot is", "Once there was a")
 QUESTIONS = ("What color is the sky?", "What is the opposite of hot?", "Who are you?")
@@ -38,17 +39,17 @@ class Save:
     until a signal comes.
     """
 
-    def __init__(self, opened: Opened, optimizer: MuonAdamW, signals: Signals) -> None:
-        self.opened, self.optimizer, self.signals = opened, optimizer, signals
-        self.saved_step = opened.state.step if opened.resumed else -1
-        minutes = opened.config.save_minutes
+    def __init__(self, run: StageRun, optimizer: MuonAdamW, signals: Signals) -> None:
+        self.run, self.optimizer, self.signals = run, optimizer, signals
+        self.saved_step = run.state.step if run.resumed else -1
+        minutes = run.settings.save_minutes
         self.every_s = 60 * minutes if minutes else math.inf
         self.next_s = time.monotonic() + self.every_s
 
     def due(self, step: int, last: bool) -> bool:
-        every = self.opened.config.save_every or 0
+        every = self.run.settings.save_every
         by_step = every > 0 and step > 0 and step % every == 0
-        by_step |= step == 0 and self.opened.config.on_divergence == "rollback"
+        by_step |= step == 0 and self.run.settings.on_divergence == "rollback"
         return step != self.saved_step and (last or by_step or time.monotonic() >= self.next_s)
 
     def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
@@ -71,43 +72,43 @@ class Save:
                     say(f"Trying again every {RETRY_SAVE_S} s; Ctrl-C or a kill gives up.")
                     self.signals.unless_noted(lambda: time.sleep(RETRY_SAVE_S))
                 if self.signals or time.monotonic() >= give_up:
-                    raise Failure(self.what_is_there(state.step)) from None
+                    raise Failure(self.last_saved(state.step)) from None
 
-    def what_is_there(self, step: int) -> str:
+    def last_saved(self, step: int) -> str:
         """After a save of this step that failed: what is lost, and what is not."""
         at = f"step {self.saved_step} is" if self.saved_step >= 0 else "nothing of it is"
         return f"step {step} could not be saved; {at} on the disk"
 
     def _write(self, state: TrainState, last: bool) -> None:
-        opened = self.opened
+        run = self.run
         config = {
-            f.name: getattr(opened.config, f.name)
-            for f in fields(opened.config)
+            f.name: getattr(run.config, f.name)
+            for f in fields(run.config)
             if f.name not in ("optim", "log_file", "resume", "dry_run")
         }
         whole = {
-            "stage": opened.stage,
-            "tag": opened.tag,
+            "stage": run.kind,
+            "tag": run.tag,
             "time": time.time(),
             "finished": last,
             **asdict(state),
-            "model": opened.model.config.to_json(),
-            "config": config | {"optim": asdict(opened.optim)},
-            "batch": asdict(opened.batch),
-            "planned_tokens": opened.planned_tokens,
-            "choices": opened.run_time_choices(),
-            "tokenizer_sha256": opened.tokenizer.sha256,
+            "model": run.model.config.to_json(),
+            "config": config | asdict(run.settings) | {"optim": asdict(run.optim)},
+            "batch": asdict(run.batch),
+            "planned_tokens": run.planned_tokens,
+            "choices": run.run_time_choices(),
+            "tokenizer_sha256": run.tokenizer.sha256,
             "machine": f"{platform.platform()}, Python {platform.python_version()}",
             "git_commit": _git_commit(),
         }
         tensors = self.optimizer.state_tensors() | {"random.torch": torch.get_rng_state()}
-        checkpoints.save(opened.stage, whole, opened.model, opened.tokenizer, tensors)
+        checkpoints.save(run.kind, whole, run.model, run.tokenizer, tensors)
 
 
-def _failed(what: str, error: Exception, opened: Opened) -> dict[str, float]:
+def _failed(what: str, error: Exception, run: StageRun) -> dict[str, float]:
     """Say it in a line: what is measured or shown on the way must not end a training run."""
     reason = (str(error).splitlines() or [""])[0]
-    kept = cli.keep_traceback(opened.stage)
+    kept = cli.keep_traceback(run.kind)
     say(f"{what} failed, training is not affected: {type(error).__name__}: {reason}{kept}")
     return {}
 
@@ -115,34 +116,34 @@ def _failed(what: str, error: Exception, opened: Opened) -> dict[str, float]:
 class Evaluate:
     """Measure on held-out data, after the save; what fails or is not a number is left out."""
 
-    def __init__(self, opened: Opened, evaluate: Callable[[], dict[str, float]]) -> None:
-        self.opened, self.evaluate = opened, evaluate
+    def __init__(self, run: StageRun, evaluate: Callable[[], dict[str, float]]) -> None:
+        self.run, self.evaluate = run, evaluate
 
     def due(self, step: int, last: bool) -> bool:
-        every = self.opened.config.eval_every or 0
+        every = self.run.settings.eval_every
         return last or (every > 0 and step % every == 0)
 
     def __call__(self, state: TrainState, last: bool) -> dict[str, float]:
-        opened, what = self.opened, f"evaluating {self.opened.stage} at step {state.step}"
+        run, what = self.run, f"evaluating {self.run.kind} at step {state.step}"
         say(f"{what} ...")
         try:
             found = self.evaluate()
             say("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
             found = {name: value for name, value in found.items() if math.isfinite(value)}
             if found:
-                checkpoints.note_best(opened.stage, opened.tag, state.step, min(found.values()))
+                checkpoints.note_best(run.kind, run.tag, state.step, min(found.values()))
             return found
         except Exception as error:
-            found = _failed(what, error, opened)
-        opened.device.empty_cache()  # after the except, which holds on to what had been computed
+            found = _failed(what, error, run)
+        run.device.empty_cache()  # after the except, which holds on to what had been computed
         return found
 
 
 class Sample:
     """Show what the model says at the end, and keep it for the report."""
 
-    def __init__(self, opened: Opened, metrics: Metrics) -> None:
-        self.opened, self.metrics = opened, metrics
+    def __init__(self, run: StageRun, metrics: Metrics) -> None:
+        self.run, self.metrics = run, metrics
 
     def due(self, step: int, last: bool) -> bool:
         return last
@@ -151,23 +152,23 @@ class Sample:
         try:
             self.metrics.write(step=state.step, eval={}, samples=self.samples())
         except Exception as error:
-            _failed(f"sampling from {self.opened.stage}", error, self.opened)
+            _failed(f"sampling from {self.run.kind}", error, self.run)
         return {}
 
     def samples(self) -> list[list[str]]:
         """[text, what the model says] of some texts; each is said as well."""
-        opened = self.opened
-        engine = Engine(opened.model, opened.tokenizer)
-        length = opened.model.config.max_seq_len
+        run = self.run
+        engine = Engine(run.model, run.tokenizer)
+        length = run.model.config.max_seq_len
         sampling = Sampling(max_new_tokens=24)
-        base, samples = opened.stage == "base", []
+        base, samples = run.kind == "base", []
         for text in COMPLETIONS if base else QUESTIONS:
             if base:
-                prompt = [opened.tokenizer.bos, *opened.tokenizer.encode(text)]
+                prompt = [run.tokenizer.bos, *run.tokenizer.encode(text)]
             else:
                 asked = [{"role": "user", "content": text}]
                 try:
-                    prompt, _ = render_prompt(asked, opened.tokenizer, length - 1)
+                    prompt, _ = render_prompt(asked, run.tokenizer, length - 1)
                 except UserError:  # a context of a few tokens holds no question
                     continue
             if len(prompt) < length:
@@ -180,18 +181,18 @@ class Sample:
 class Rollback:
     """After a Diverged: the last checkpoint's weights and optimiser, the data after the batch."""
 
-    def __init__(self, opened: Opened, optimizer: MuonAdamW, metrics: Metrics, save: Save) -> None:
-        self.opened, self.optimizer, self.metrics, self.save = opened, optimizer, metrics, save
+    def __init__(self, run: StageRun, optimizer: MuonAdamW, metrics: Metrics, save: Save) -> None:
+        self.run, self.optimizer, self.metrics, self.save = run, optimizer, metrics, save
         self.times: Counter[int] = Counter()  # that it went back to this step
 
     def __call__(self, state: TrainState, error: Diverged) -> None:
-        opened = self.opened
-        found = checkpoints.newest_whole(checkpoints.find_all(opened.stage, opened.tag))
+        run = self.run
+        found = checkpoints.newest_whole(checkpoints.find_all(run.kind, run.tag))
         if found is None or self.times[found.step] == MOST_ROLLBACKS:
             raise error
         self.times[found.step] += 1
         restore(self.optimizer, found)
-        opened.model.load_state_dict(found.model(opened.device).state_dict())
+        run.model.load_state_dict(found.model(run.device).state_dict())
         state.step, state.tokens = found.step, found.state["tokens"]
         state.position = error.position
         self.save.saved_step = found.step  # a later one is damaged, or of what was taken back

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from nanochat.system import cli, limits
+from nanochat.stages import Stage
+from nanochat.system import cli, variables
 
 # What a resumed run may not change: a step would no longer be the same step.
 # (time_budget_s may change: it says how long from now.)
@@ -19,13 +20,6 @@ TAKEN_OVER = (
     "device_batch_size", "device_type", "dtype", "compile", "eval_every", "eval_tokens",
     "save_every", "save_minutes", "on_divergence", "memory_gb", "wandb_run",
 )  # fmt: skip
-# Where nothing is said, by stage.
-ITERATIONS = {"base": 50, "mid": 100, "sft": 100}
-WARMDOWN = {"base": 0.4, "mid": 0.4, "sft": 0.8}
-DEFAULTS = {
-    "warmup": 0.0, "eval_every": 0, "save_every": 0, "save_minutes": 10.0, "on_divergence": "stop",
-    "seed": 42,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,7 +120,7 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense by name, with the rule."""
-        limits.check(self)
+        variables.check(self)
         for name in ("warmup", "warmdown"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -148,3 +142,23 @@ class StageConfig:
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise ValueError(f"{name}={value}: it must be one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a stage trains, with its defaults filled in; StageConfig's docstrings explain each."""
+
+    warmdown: float
+    warmup: float = 0.0
+    eval_every: int = 0
+    save_every: int = 0
+    save_minutes: float = 10.0
+    on_divergence: str = "stop"
+    seed: int = 42
+
+    @staticmethod
+    def of(config: StageConfig, stage: Stage) -> Settings:
+        """What was said, else the default."""
+        said = {field.name: getattr(config, field.name) for field in fields(Settings)}
+        given = {name: value for name, value in said.items() if value is not None}
+        return Settings(**{"warmdown": stage.warmdown, **given})

@@ -22,9 +22,9 @@ from nanochat.system.device import open_device
 from nanochat.system.errors import Failure, UserError
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import loop, stage
+from nanochat.training import loop, train_stage
 from tests.run.test_records import keep_plan
-from tests.training.test_stage import interrupt_after, interrupted
+from tests.training.test_train_stage import interrupt_after, interrupted
 
 Run = Callable[..., None]
 EVERY_FILE = (*checkpoints.FILES, "state.json")
@@ -141,7 +141,7 @@ def test_a_checkpoint_appears_every_so_many_minutes(
         "save",
         lambda name, state, *rest: saved.append(state["step"]) or keep(name, state, *rest),
     )
-    monkeypatch.setattr(stage.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(train_stage.time, "monotonic", lambda: now[0])
     step = loop.train_step
 
     def slow_step(*args: object, **kwargs: object) -> object:
@@ -166,7 +166,7 @@ def test_a_full_disk_ends_no_run_that_can_go_on(
         return keep(name, state, *rest)
 
     monkeypatch.setattr(checkpoints, "save", save)
-    monkeypatch.setattr(stage.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(train_stage.time, "sleep", lambda seconds: None)
     run_stage("base_train", num_iterations=6, save_every=2)
     said = capsys.readouterr().out
     assert "step 2 is not saved: the disk is full" in said
@@ -204,7 +204,7 @@ def test_too_little_memory_is_said_before_the_first_step(
     run_stage: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     little = type("Memory", (), {"available": 1_000, "total": 8 * 2**30})()
-    monkeypatch.setattr(stage.psutil, "virtual_memory", lambda: little)
+    monkeypatch.setattr(train_stage.psutil, "virtual_memory", lambda: little)
     run_stage("base_train", num_iterations=1)
     assert "0.0 GB are free: close other programs, or set a smaller" in capsys.readouterr().out
 

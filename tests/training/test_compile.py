@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,23 +14,12 @@ from nanochat import fused, gpt
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
 from nanochat.system.device import Device
-from nanochat.training import stage
-from nanochat.training.loop import TrainState
+from nanochat.training import compiled_loss
 
 Function = Callable[..., Tensor]
 
 
-@dataclass(frozen=True)
-class Opened:
-    """What checked_compile reads of a stage."""
-
-    model: GPT
-    device: Device
-    batch: types.SimpleNamespace
-    state: TrainState
-
-
-def opened(is_new: bool, dtype: torch.dtype = torch.float32) -> Opened:
+def new_model(is_new: bool, dtype: torch.dtype = torch.float32) -> GPT:
     model, generator = GPT(GPTConfig(2, 300, 16)), torch.Generator().manual_seed(1)
     model.init_weights(0)
     if not is_new:  # as after some training: no matrix is zero
@@ -39,8 +27,11 @@ def opened(is_new: bool, dtype: torch.dtype = torch.float32) -> Opened:
             for weight in model.parameters():
                 weight.copy_(torch.empty(weight.shape).normal_(0, 0.1, generator=generator))
     model.dtype = dtype
-    batch = types.SimpleNamespace(device_batch_size=4)
-    return Opened(model, Device("cpu", dtype, True), batch, TrainState(1))
+    return model
+
+
+def try_compiling(model: GPT) -> tuple[Function | None, int]:
+    return compiled_loss.try_compiling(model, Device("cpu", model.dtype, True), rows=4, parts=1)
 
 
 def sees_the_future(function: Function, patch: pytest.MonkeyPatch) -> Function:
@@ -107,12 +98,10 @@ def test_a_compiler_that_is_wrong_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, broken: Callable, is_new: bool
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda f, dynamic: broken(f, monkeypatch))
-    before = opened(is_new)
-    after, loss_of = stage.checked_compile(before)
-    assert not after.device.compile
-    assert loss_of == before.model.loss
+    model = new_model(is_new)
+    assert try_compiling(model) == (None, 1)
     assert "torch.compile does not work here" in capsys.readouterr().out
-    assert all(weight.grad is None for weight in before.model.parameters())
+    assert all(weight.grad is None for weight in model.parameters())
 
 
 @pytest.mark.parametrize("is_new", [True, False])
@@ -131,9 +120,8 @@ def test_a_compiler_that_is_right_is_taken(
         return compiled
 
     monkeypatch.setattr(torch, "compile", compile)
-    before = opened(is_new, dtype)
-    after, loss_of = stage.checked_compile(before)
-    assert after.device.compile
+    loss_of, _ = try_compiling(new_model(is_new, dtype))
+    assert loss_of is not None
     assert calls == [("hidden", 4), ("logits_pass", 64)]
     loss_of(torch.zeros(4, 16, dtype=torch.long), torch.zeros(4, 16, dtype=torch.long))
     assert calls == 2 * [("hidden", 4), ("logits_pass", 64)]
@@ -151,6 +139,6 @@ def test_a_batch_that_does_not_fit_is_cut_before_the_compiler_is_blamed(
         return compiled
 
     monkeypatch.setattr(torch, "compile", compile)
-    after, _ = stage.checked_compile(opened(is_new=False))
-    assert after.device.compile
-    assert after.state.parts == 2
+    loss_of, parts = try_compiling(new_model(is_new=False))
+    assert loss_of is not None
+    assert parts == 2

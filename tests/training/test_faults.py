@@ -16,8 +16,8 @@ from nanochat.gpt import GPT
 from nanochat.system import log
 from nanochat.system.errors import Failure, UserError
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import faults, loop, optim
-from tests.training.test_stage import losses, weights
+from nanochat.training import faults, loop, optim, step_clock
+from tests.training.test_train_stage import losses, weights
 
 Run = Callable[..., None]
 
@@ -76,7 +76,7 @@ def test_a_rollback_goes_back_to_the_checkpoint_and_past_the_batch(
 def test_a_run_that_was_rolled_back_is_resumed_exactly(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.training.test_stage import interrupt_after
+    from tests.training.test_train_stage import interrupt_after
 
     flags = {"num_iterations": 7, "save_every": 2, "on_divergence": "rollback", **ONE_BATCH}
     with monkeypatch.context() as patch:
@@ -166,7 +166,7 @@ def test_memory_that_runs_out_in_the_update_ends_the_run_before_it_is_applied_tw
     """AdamW has stepped when Muon's buffers do not fit: half of an update can't be tried again."""
     updates = []
 
-    def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+    def orthogonalize(*arguments: object) -> torch.Tensor:
         updates.append(1)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -231,8 +231,8 @@ def test_sleep_is_logged_and_kept_out_of_the_speed(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(loop, "train_step", step)
-    monkeypatch.setattr(loop.time, "time", lambda: wall[0])
-    monkeypatch.setattr(loop.time, "monotonic", lambda: monotonic[0])
+    monkeypatch.setattr(step_clock.time, "time", lambda: wall[0])
+    monkeypatch.setattr(step_clock.time, "monotonic", lambda: monotonic[0])
     run_stage("base_train", num_iterations=6, save_minutes=0)
     assert "slept for 2 h 0 min in step 4" in capsys.readouterr().out
     records = [json.loads(x) for x in (base_dir / "metrics" / "base_d1.jsonl").open()]

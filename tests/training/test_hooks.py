@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from nanochat import report
+from nanochat.stages import stage_of
 from nanochat.system import storage
 from nanochat.system.errors import Failure, UserError
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import hooks, opening, stage
+from nanochat.training import hooks, stage_run, train_stage
 from scripts import mid_train
 from tests.training.test_faults import broken_at
-from tests.training.test_stage import losses
+from tests.training.test_train_stage import losses
 
 Run = Callable[..., None]
 
@@ -88,7 +89,8 @@ def test_a_measurement_that_is_no_number_is_not_the_best(
     folder = base_dir / "base_checkpoints" / "d1"
     assert storage.read_sealed(folder / "best.json")["loss"] == 5.0
     assert "NaN" not in (base_dir / "metrics" / "base_d1.jsonl").read_text()
-    assert math.isnan(stage.mean_loss(opening.open_next("mid", mid_train.Config()), iter(())))
+    mid = stage_run.start(stage_of("mid"), mid_train.Config())
+    assert math.isnan(train_stage.mean_loss(mid, iter(())))
 
 
 def test_a_rollback_before_the_first_update(
@@ -128,7 +130,7 @@ def test_wandb_that_is_missing_is_said_before_anything_changes(
     run_stage("base_train", num_iterations=1)
     before = sorted(base_dir.rglob("*"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(stage, "checked_compile", None)
+    monkeypatch.setattr(train_stage, "try_compiling", None)
     monkeypatch.setattr(checkpoints, "free_tag", lambda *arguments: "d1")
     with pytest.raises(UserError, match=r"WANDB_RUN=x, .*pip install wandb"):
         run_stage("base_train", num_iterations=1, wandb_run="x")

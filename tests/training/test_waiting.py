@@ -49,7 +49,7 @@ def test_a_signal_ends_the_wait_and_the_step_before_is_saved(number: int) -> Non
     threading.Thread(target=send, daemon=True).start()
     config, state = LoopConfig("base", 1, lambda progress: 1.0), TrainState(9, step=7)
     unused: Any = None
-    assert train(unused, unused, stream, config, state, [save], unused, unused) is False
+    assert train(unused, unused, stream, config, state, save, (), unused, unused) is False
     assert save.steps == [7]
     come.set()
     stream.close()

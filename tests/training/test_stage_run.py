@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nanochat.stages import TRAINED, stage_of
 from nanochat.system.errors import UserError
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import opening, stage
-from nanochat.training.stage_config import PLANNED, TAKEN_OVER, OptimFlags, StageConfig
+from nanochat.training import stage_run, train_stage
+from nanochat.training.stage_config import PLANNED, TAKEN_OVER, OptimFlags, Settings, StageConfig
 from scripts import base_train, chat_sft, mid_train
-from tests.training.test_stage import interrupted
+from tests.training.test_train_stage import interrupted
 
 Run = Callable[..., None]
 SAVED = {
@@ -36,7 +37,9 @@ def resumed(config: StageConfig, fixed: bool = True, **saved: object) -> StageCo
     derived = dict.fromkeys(batch)  # neither was given
     state = {"config": {**SAVED, **derived, **saved}, "batch": batch, "iterations_fixed": fixed}
     found: Any = SimpleNamespace(state=state)
-    return opening.with_defaults(opening.resumed_config(config, found), "base")
+    config = stage_run.resumed_config(config, found)
+    # As a checkpoint keeps it: with the defaults of what nobody said.
+    return replace(config, **asdict(Settings.of(config, TRAINED[0])))
 
 
 def test_a_resumed_run_takes_over_what_is_not_said_again() -> None:
@@ -89,9 +92,9 @@ def test_less_memory_means_fewer_rows_for_as_many_tokens(run_stage: Run, base_di
     assert resumed(both).device_batch_size == 2
     run_stage("base_train", num_iterations=1)
     for given, rows in (({}, 2), ({"memory_gb": 8}, 1)):
-        opened = opening.open_next("mid", mid_train.Config(device_type="cpu", **given))
-        assert opened.batch.device_batch_size == rows
-        assert opened.batch.total_batch_size == 128
+        run = stage_run.start(stage_of("mid"), mid_train.Config(device_type="cpu", **given))
+        assert run.batch.device_batch_size == rows
+        assert run.batch.total_batch_size == 128
 
 
 def test_a_time_budget_that_had_fixed_nothing_yet_is_taken_over() -> None:
@@ -108,7 +111,7 @@ def test_killed_after_the_first_save_a_time_budget_still_decides(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rollback saves step 0, before anything could be timed."""
-    monkeypatch.setattr(stage.TimeBudget, "iterations", lambda self, step, step_s: self.fixed or 3)
+    monkeypatch.setattr(train_stage.TimeBudget, "iterations", lambda self, *_: self.fixed or 3)
     timed = {"time_budget_s": 1000.0, "on_divergence": "rollback"}
     keep = checkpoints.save
 

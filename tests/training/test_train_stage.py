@@ -17,7 +17,7 @@ from nanochat.gpt import GPT
 from nanochat.system import storage
 from nanochat.system.errors import Failure, Interrupted, UserError
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import loop, stage
+from nanochat.training import loop, train_stage
 
 Run = Callable[..., None]
 
@@ -125,7 +125,7 @@ def test_leaving_out_a_part_of_the_state_is_noticed(
         run_stage("base_train", num_iterations=6)
     found = checkpoints.find("base", "d1")
     if left_out == "optimizer":
-        monkeypatch.setattr(stage.MuonAdamW, "load_state_tensors", lambda self, tensors: None)
+        monkeypatch.setattr(train_stage.MuonAdamW, "load_state_tensors", lambda self, tensors: None)
     else:
         state = (
             found.state | {"position": None}
@@ -262,7 +262,7 @@ def test_a_resumed_run_keeps_the_iterations_that_its_time_budget_fixed(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock decides once; the rest goes by step, as in the run that was not interrupted."""
-    monkeypatch.setattr(stage.TimeBudget, "iterations", lambda self, step, step_s: self.fixed or 7)
+    monkeypatch.setattr(train_stage.TimeBudget, "iterations", lambda self, *_: self.fixed or 7)
     with interrupted(monkeypatch, 3, "step 3 of 7"):
         run_stage("base_train", time_budget_s=1000.0)
     state = checkpoints.find("base").state
