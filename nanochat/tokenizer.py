@@ -97,12 +97,6 @@ class Tokenizer:
         parts = map(self._tiktoken.encode_ordinary, cut_long_blanks(text))
         return [token for part in parts for token in part]
 
-    def encode_batch(self, texts: list[str], num_threads: int = 1) -> list[list[int]]:
-        """Ids of many texts."""
-        if any(len(text) > MAX_BLANKS for text in texts):
-            return [self.encode(text) for text in texts]
-        return self._tiktoken.encode_ordinary_batch(texts, num_threads=num_threads)
-
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; special tokens stand for none."""
         count = len(self.pieces)
