@@ -42,10 +42,12 @@ class Loaded(NamedTuple):
 class ModelChoice:
     """Which trained model, and where it runs."""
 
-    KINDS: ClassVar[tuple[str, ...]] = stages.CHECKPOINTS
+    KINDS: ClassVar[tuple[str, ...]] = stages.CHECKPOINTS  # not a field, which would be a flag
 
     # help=, not a docstring: a new stage's row must reach this text too.
-    source: Annotated[str, tyro.conf.arg(aliases=["-i"], help=either(stages.CHECKPOINTS))] = "base"
+    source: Annotated[
+        str, tyro.conf.arg(aliases=["-i"], help=f"kind of model: {either(stages.CHECKPOINTS)}")
+    ] = "base"
     model_tag: Annotated[str | None, tyro.conf.arg(aliases=["-g"])] = None
     """which model (default: the newest)"""
     step: Annotated[int | None, tyro.conf.arg(aliases=["-s"])] = None
@@ -69,6 +71,7 @@ class ModelChoice:
         """Its model, frozen, and tokenizer. Raises UserError for an unusable device or file."""
         from nanochat.system.device import open_device
 
+        # Frozen: no command that chooses a model trains it, and answers come faster on a GPU.
         device = open_device(self.device_type)
         return Loaded(checkpoint.model(device).freeze(), checkpoint.tokenizer(), device)
 
@@ -79,4 +82,6 @@ class ChatModelChoice(ModelChoice):
 
     KINDS: ClassVar[tuple[str, ...]] = stages.CHAT
 
-    source: Annotated[str, tyro.conf.arg(aliases=["-i"], help=either(stages.CHAT))] = "sft"
+    source: Annotated[
+        str, tyro.conf.arg(aliases=["-i"], help=f"kind of model: {either(stages.CHAT)}")
+    ] = "sft"

@@ -14,6 +14,7 @@ from nanochat.sampling import Sampling
 from nanochat.system import cli
 from nanochat.system.errors import UserError
 
+# What bind() says on a machine where IPv6 is turned off or was never built in.
 NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
@@ -45,7 +46,7 @@ def main(config: Config) -> None:
     from nanochat.server.worker import Worker
 
     model, tokenizer, _ = config.model.load(found)
-    worker = Worker(Engine(model, tokenizer))
+    worker = Worker(Engine(model, tokenizer))  # from here on, only its thread runs the model
     app = create_app(worker, f"{found.tag} {config.model.source}", config.sampling)
     print(
         f"{found.tag} ({config.model.source}) is at http://localhost:{config.port}; "
@@ -65,9 +66,11 @@ def listen(port: int) -> list[socket.socket]:
     program could answer in our place. Raises UserError for a port in use.
     """
     taken: list[socket.socket] = []
+    # IPv4 first: where it works and IPv6 does not exist, one address is enough.
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
             one = socket.socket(family, socket.SOCK_STREAM)
+            # Or the port of a server that was just stopped stays unusable for a minute.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind((address, port))
             one.listen()  # an early browser waits for the model instead of failing

@@ -72,12 +72,12 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
             raise disconnected()
         try:
             job = worker.submit(prompt, asked.sampling)
-        except Busy:
+        except Busy:  # 429 says when to come back, and clients do so on their own
             busy = "too many requests are waiting for an answer: try again in a moment"
             raise Refused(429, busy, code="rate_limit_exceeded") from None
         except Stopped as error:
             raise _failure(error) from None
-        head = {
+        head = {  # the same in every chunk: clients put a stream together by its id
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": model,
@@ -100,7 +100,7 @@ def create_app(worker: Worker, model: str, defaults: Sampling) -> FastAPI:
 
 def _extra(events: list[Event], dropped: int) -> dict[str, Any]:
     """What OpenAI's format has no field for: dropped messages, and the calculator's work."""
-    tools = []
+    tools = []  # one without a result is a call that the calculator could not make sense of
     for event in events:
         if event.kind == "tool_call":
             tools.append({"expression": event.text.strip(), "result": None})
@@ -165,6 +165,7 @@ async def _stream(
 
     seen: list[Event] = []
     try:
+        # Sent before the model says a word: the client learns what was dropped, and that it waits.
         yield chunk({"role": "assistant", "content": ""}, **_extra([], dropped))
         async for event in job.events():
             seen.append(event)
@@ -179,5 +180,5 @@ async def _stream(
     except Exception as error:  # 200 was sent long ago: the error comes as an event
         yield data(_failure(error).body())
     finally:
-        job.cancel()
+        job.cancel()  # a client may leave at any yield above
     yield "data: [DONE]\n\n"

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 THIS_MACHINE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
-RETRY_AFTER_S = 2
+RETRY_AFTER_S = 2  # about one short answer
 # Nothing from elsewhere and nothing inline: text of the model's that became markup would still not
 # run. img-src is for the empty icon.
 SECURITY = {
@@ -89,6 +89,7 @@ class Guard:
 
 def check(method: str, headers: Headers) -> None:
     """Raise Refused for a request that another site's page sent, or sent to a name of its own."""
+    # Against DNS rebinding: a page may reach us as evil.example, but then its Host says so.
     host = headers.get("host", "").lower()
     if not THIS_MACHINE.fullmatch(host):
         raise Refused(403, f"this server answers to localhost, not to {short(host)}")
