@@ -2,8 +2,9 @@
 
 A tokenizer is the 256 bytes, the merges that a trainer found, and nine special tokens, in this
 order. It is stored as tokenizer.json in the format of the `tokenizers` library, so that other
-programs read it as it is; tiktoken does the encoding. Text from a user never becomes a special
-token: those are added by name only (conversation.py).
+programs can read it; tiktoken does the encoding, since it is faster. Text never becomes a special
+token, whoever wrote it: those are added by name only (conversation.py). Otherwise a user could type
+<|assistant_start|> and put words into the model's mouth.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nanochat.system import storage
 from nanochat.system.errors import UserError
 
 SPECIAL_TOKENS = (
-    "<|bos|>",
+    "<|bos|>",  # in front of every document and conversation
     "<|user_start|>",
     "<|user_end|>",
     "<|assistant_start|>",
@@ -32,15 +33,17 @@ SPECIAL_TOKENS = (
 )
 MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 
-# GPT-4's pattern, but numbers come in groups of at most two digits: a small vocabulary has better
-# uses for its entries than a thousand numbers.
+# How text is split before any merging: at words, with the space in front of them. Without it the
+# best pairs would run across words, and "dog." "dog," "dog!" would each cost an entry. This is
+# GPT-4's pattern, but with numbers in groups of two digits instead of three: a small vocabulary has
+# better uses for its entries than a thousand numbers.
 PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*"
     r"|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 
-# On a million blanks in a row tiktoken gives up, with a panic that is not an Exception.
-MAX_BLANKS = 500_000  # half of what it bears
+# On a million blanks in a row tiktoken gives up, with a panic that is not even an Exception.
+MAX_BLANKS = 500_000  # half of what it can take
 BLANKS = re.compile(r"[^\S\r\n]+")
 
 Merge = tuple[int, int]
@@ -48,7 +51,8 @@ Progress = Callable[[str, int, int], None]
 
 
 def cut_long_blanks(text: str) -> list[str]:
-    """The text, cut inside of every run of blanks that is longer than tiktoken can bear."""
+    """The text, cut inside every run of blanks that is too long for tiktoken."""
+    # A cut there costs a token or two: blanks are one piece of the pattern, and now they are two.
     cuts = [0]
     for run in BLANKS.finditer(text):
         cuts += range(run.start() + MAX_BLANKS, run.end(), MAX_BLANKS)
@@ -56,21 +60,22 @@ def cut_long_blanks(text: str) -> list[str]:
 
 
 def _byte_alphabet() -> list[str]:
-    """The character that stands for each byte in tokenizer.json (GPT-2's table).
-
-    Printable bytes stand for themselves; the others get characters from 256 on, in order.
-    """
+    """The character that stands for each byte in tokenizer.json (GPT-2's table)."""
+    # JSON holds text and not bytes, and a token may well be half of a character. So printable bytes
+    # stand for themselves, and the others get the characters from 256 on, in order: a space is "Ġ".
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(b) if b in printable else chr(next(others)) for b in range(256)]
 
 
 class Tokenizer:
-    """Bytes to ids. Ids 0..255 are the bytes, then one a merge, then the special tokens."""
+    """Bytes to ids. Ids 0..255 are the bytes, then one per merge, then the special tokens."""
 
     def __init__(self, merges: Sequence[Merge], trainer: str = "unknown") -> None:
         self.merges = [tuple(merge) for merge in merges]
         self.trainer = trainer
+        # The merges alone say it all. Every byte is a token, so any text can be encoded: there is
+        # no "unknown" token, and emoji and Chinese merely take more ids.
         self.pieces = [bytes([b]) for b in range(256)]
         for left, right in self.merges:
             self.pieces.append(self.pieces[left] + self.pieces[right])
@@ -81,8 +86,10 @@ class Tokenizer:
 
     @cached_property
     def _tiktoken(self):
-        import tiktoken
+        import tiktoken  # here, so that --help and plans need not wait for it
 
+        # It merges the pair of lowest rank first. Ours are numbered in the order of their merges,
+        # so lowest rank first is exactly the order in which they were learned.
         return tiktoken.Encoding(
             name="nanochat",
             pat_str=PATTERN,
@@ -92,32 +99,38 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text; a special token's name in it is just characters."""
-        if len(text) <= MAX_BLANKS:  # nearly always; the search would cost more than it gives
+        if len(text) <= MAX_BLANKS:  # nearly always: don't even search
             return self._tiktoken.encode_ordinary(text)
         parts = map(self._tiktoken.encode_ordinary, cut_long_blanks(text))
         return [token for part in parts for token in part]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that the ids stand for; special tokens stand for none."""
+        """The bytes that the ids stand for; special tokens stand for none.
+
+        A character may be split between ids, so what streams needs an incremental decoder.
+        """
         count = len(self.pieces)
         return b"".join(self.pieces[i] for i in ids if i < count)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids, with a replacement mark where the bytes are not UTF-8."""
+        """The text of ids, with a replacement character where the bytes are not UTF-8."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def token_bytes(self) -> list[int]:
         """How many bytes each id stands for; special tokens stand for none."""
+        # Loss per token depends on the tokenizer: with longer tokens each is harder to guess. Loss
+        # per byte can be compared across tokenizers, and this is what it is divided by.
         return [len(piece) for piece in self.pieces] + [0] * len(SPECIAL_TOKENS)
 
     def names(self) -> dict[str, int]:
-        """Every id by its name in tokenizer.json, in order; bytes are written as characters."""
+        """Each token's name in tokenizer.json and its id, in order; bytes written as characters."""
         alphabet = _byte_alphabet()
         ordinary = ("".join(alphabet[b] for b in piece) for piece in self.pieces)
         return {name: i for i, name in enumerate(ordinary)} | self.special
 
     def to_json(self) -> str:
-        """tokenizer.json as the `tokenizers` library reads it."""
+        """tokenizer.json, as the `tokenizers` library reads it (transformers and MLX do too)."""
+        # Most of this switches things off: the format serves every kind of tokenizer.
         vocab = self.names()
         names = list(vocab)
         model = {
@@ -133,6 +146,8 @@ class Tokenizer:
             "merges": [[names[left], names[right]] for left, right in self.merges],
         }
         flags = {"single_word": False, "lstrip": False, "rstrip": False}
+        # Both ways between bytes and the characters that stand for them, and nothing else: its own
+        # split pattern is off, since ours has done that already.
         byte_level = {
             "type": "ByteLevel",
             "add_prefix_space": False,
@@ -163,7 +178,7 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """A name for exactly this tokenizer; checkpoints carry it."""
+        """Identifies exactly this tokenizer; checkpoints carry it."""
         return hashlib.sha256(repr(self.merges).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -172,19 +187,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Read tokenizer.json. Raises UserError where it is missing or was not made by us."""
+        """Read tokenizer.json. Raises UserError if it is missing or not one of ours."""
         if not path.exists():
             raise UserError(f"there is no tokenizer at {path}: run python -m scripts.tokenizer")
         whole = storage.read_json(path)
+        # Strict, because a wrong tokenizer raises no error: every id means another word, and the
+        # model talks gibberish. So build ours from the merges and compare it with the whole file.
         try:
             ids: dict[str, int] = whole["model"]["vocab"]
             merges = [(ids[left], ids[right]) for left, right in whole["model"]["merges"]]
             tokenizer = cls(merges)
             ordered = all(max(merge) < 256 + i for i, merge in enumerate(merges))
             if not ordered or ids != tokenizer.names():
-                raise ValueError("ids are not in the order of bytes, merges, special tokens")
+                raise ValueError("ids are not in the order bytes, merges, special tokens")
             if whole["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] != PATTERN:
-                raise ValueError("another split pattern")
+                raise ValueError("it has a different split pattern")
             if whole != json.loads(tokenizer.to_json()):
                 raise ValueError("it is damaged, or another program changed it")
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -196,12 +213,12 @@ class Tokenizer:
 
 
 def available_trainer() -> str:
-    """ "rustbpe" where our extension was built, else "tokenizers"."""
+    """The default trainer: "rustbpe" if our extension is built, else "tokenizers"."""
     try:
         import rustbpe
     except ImportError:
         return "tokenizers"
-    # At the root of a clone the folder rustbpe/ imports as an empty package.
+    # In the root of a clone, `import rustbpe` finds the folder of that name: an empty package.
     return "rustbpe" if hasattr(rustbpe, "train") else "tokenizers"
 
 
@@ -213,16 +230,18 @@ def train(
 ) -> Tokenizer:
     """Learn merges from texts; vocab_size counts the special tokens too.
 
-    Stops early when no pair occurs twice: then the tokenizer is smaller than asked for.
-    `progress(phase, done, total)` is called now and then. Raises UserError for a vocabulary that
-    can't hold the bytes and the special tokens.
+    If at some point no pair occurs twice, the tokenizer is smaller than asked for.
+    `progress(phase, done, total)` is called now and then. Raises UserError if the vocabulary can't
+    hold the bytes and the special tokens.
     """
     if vocab_size < MIN_VOCAB_SIZE:
         raise UserError(
-            f"vocab_size={vocab_size} is too small: {MIN_VOCAB_SIZE} is the least "
+            f"vocab_size={vocab_size} is too small: {MIN_VOCAB_SIZE} is the minimum "
             f"(256 bytes and {len(SPECIAL_TOKENS)} special tokens)"
         )
     trainer = trainer or available_trainer()
+    # The trainers know nothing of special tokens: those never occur in text, so nothing about them
+    # can be learned from it. They are put behind the merges.
     ordinary = vocab_size - len(SPECIAL_TOKENS)
     if trainer == "rustbpe":
         if available_trainer() != "rustbpe":
@@ -241,10 +260,7 @@ def train(
 def _train_with_tokenizers(
     texts: Iterable[str], vocab_size: int, progress: Progress | None
 ) -> list[Merge]:
-    """The same interface without Rust: the `tokenizers` package; ties may fall differently.
-
-    It can't say anything while it merges.
-    """
+    """The same without our Rust: by the `tokenizers` package. No progress while it merges."""
     import tokenizers
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -255,6 +271,8 @@ def _train_with_tokenizers(
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    # Same pattern, same bytes, same rule: the merges are the same but for ties, which it breaks by
+    # its own ids. Its vocabulary has other numbers, so only the merges are taken over, by name.
     alphabet = _byte_alphabet()
     bpe = trainers.BpeTrainer(
         vocab_size=vocab_size, min_frequency=2, initial_alphabet=alphabet, show_progress=False
@@ -271,6 +289,7 @@ def _train_with_tokenizers(
 
 
 def _counted(texts: Iterable[str], progress: Progress | None) -> Iterator[str]:
+    # The trainer pulls texts at its own pace; how many it has pulled is all that it tells.
     last, count = time.monotonic(), 0
     for count, text in enumerate(texts, 1):
         yield text
