@@ -1,8 +1,8 @@
 """Messages to token ids, with a mask of what the model is to learn to say itself.
 
 <|bos|> <|user_start|> question <|user_end|> <|assistant_start|> answer <|assistant_end|> ...
-The user's turns and a tool's output are context; the assistant's turns, their end, and its tool
-calls are supervised.
+The user's turns and the output of tools are context. The assistant's turns, the token that ends
+them, and its tool calls are supervised.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from nanochat.tokenizer import Tokenizer
 Message = Mapping[str, Any]  # {"role": "user" | "assistant" | "system", "content": str | parts}
 Conversation = Sequence[Message]
 
-# An assistant's content may be a list of parts; the marks put around each, and whether the model
-# is to say it.
+# An assistant's content may be a list of parts: the marks around each, and whether the model is to
+# say it. It writes a calculation; the result comes from the calculator. A model that learned to say
+# results would make them up instead of asking.
 PARTS = {
     "text": (None, None, True),
     "python": ("<|python_start|>", "<|python_end|>", True),
@@ -26,24 +27,23 @@ PARTS = {
 
 
 class Rendered(NamedTuple):
-    """Token ids and, for each, 1 where the model is to learn to say it."""
+    """Token ids and, for each, 1 if the model is to learn to say it, else 0."""
 
     ids: list[int]
     mask: list[int]
 
 
 def check(conversation: Any) -> Conversation:
-    """Return the conversation as the model sees it: the user and the assistant in turn.
+    """Return the conversation as the model sees it: the user and the assistant, taking turns.
 
-    Texts of one role in a row are joined; the system's (or the developer's, as newer programs call
-    it) stand before the first user's. Raises UserError that names what is wrong.
+    Consecutive texts of one role are joined. Raises UserError that names what is wrong.
     """
-    system, turns = _parts(conversation)
+    system, turns = _system_and_turns(conversation)
     return [_with_system(system, turns[0]), *turns[1:]]
 
 
-def _parts(conversation: Any) -> tuple[str, list[Message]]:
-    """The system's text, and turns that alternate, beginning with the user."""
+def _system_and_turns(conversation: Any) -> tuple[str, list[Message]]:
+    """The system's text, and turns that alternate, the user first."""
     if not isinstance(conversation, list) or not conversation:
         raise UserError("a conversation is a list of {role, content} messages, and not empty")
     turns: list[Message] = []
@@ -52,8 +52,11 @@ def _parts(conversation: Any) -> tuple[str, list[Message]]:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise UserError(f"a message needs role and content, not {str(message)[:60]!r}")
         _check_content(message)
+        # Newer programs call the system's message the developer's.
         role = "system" if message["role"] == "developer" else message["role"]
         wanted = "assistant" if last == "user" else "user"
+        # Chat programs do send two user messages in a row. The model has never seen that, so they
+        # become one; parts with marks around them can't be joined like that.
         if role == last and all(isinstance(m["content"], str) for m in (turns[-1], message)):
             turns[-1] = {"role": role, "content": _joined(turns[-1], message)}
             continue
@@ -70,19 +73,21 @@ def _parts(conversation: Any) -> tuple[str, list[Message]]:
 
 
 def _with_system(system: str, first: Message) -> Message:
-    """The first user's message with the system's text before it, where there is any."""
+    """The first user's message, with the system's text in front of it if there is any."""
+    # The format has no token for a system's turn, so that a model need not learn one from the few
+    # conversations that have it: to the model it is how the first question begins.
     if not system.strip():
         return first
     return {"role": "user", "content": _joined({"content": system}, first)}
 
 
 def _joined(first: Message, second: Message) -> str:
-    """Both texts with a blank line between them, or the only one that says anything."""
+    """Both texts with a blank line in between, or the only one that says anything."""
     return "\n\n".join(m["content"] for m in (first, second) if m["content"].strip())
 
 
 def text_of(conversation: Conversation) -> str:
-    """What is said in it, a paragraph a turn, without marks and tool calls."""
+    """What is said in it, one paragraph per turn, without marks and tool calls."""
     said = []
     for message in conversation:
         content = message["content"]
@@ -108,13 +113,15 @@ def _check_content(message: Message) -> None:
 def render(
     conversation: Conversation, tokenizer: Tokenizer, max_tokens: int | None = None
 ) -> Rendered:
-    """Ids and mask of a whole conversation.
+    """Ids and mask of a whole conversation, of at most max_tokens.
 
-    Longer than max_tokens, it is cut at a turn: whole exchanges are dropped from the end. A first
-    exchange that is too long by itself is cut inside, so that nothing longer ever comes back.
+    What is too long loses whole exchanges from its end; a first exchange that is too long by itself
+    is cut inside.
     """
+    # Cut between exchanges, because half an answer teaches the model to stop in the middle of one.
     ids, mask = [tokenizer.bos], [0]
     conversation = check(conversation)
+    # strict=False: a last question without an answer is dropped, since it teaches nothing.
     for question, answer in zip(conversation[::2], conversation[1::2], strict=False):
         turn_ids, turn_mask = _turn(question, tokenizer)
         answer_ids, answer_mask = _turn(answer, tokenizer)
@@ -132,15 +139,19 @@ def render_prompt(
 ) -> tuple[list[int], int]:
     """Ids that the assistant is to continue, and how many turns did not fit.
 
-    Whole exchanges are dropped from the left, a leading system message is kept. Raises UserError
-    where the last message alone is too long.
+    Whole exchanges are dropped from the start; the system's text stays. Raises UserError if the
+    last message alone is too long.
     """
-    system, turns = _parts(conversation)
+    # A prompt is rendered as in training, up to the token that begins an answer. What follows that
+    # token is what the model has learned to say: this is all that "chat" is.
+    system, turns = _system_and_turns(conversation)
     if turns[-1]["role"] != "user":
         raise UserError("the last message must be the user's: it is the one to answer")
     found: tuple[list[int], int] | None = None
-    later: list[int] = []  # of the turns after the first that is kept
-    for first in range(len(turns) - 1, -1, -2):  # from the newest back, as long as it fits
+    later: list[int] = []  # ids of the turns after the first one that is kept
+    # From the newest question back, as long as it fits: the latest turns matter most, and what
+    # does not fit need not even be encoded.
+    for first in range(len(turns) - 1, -1, -2):
         head = _turn(_with_system(system, turns[first]), tokenizer)[0]
         ids = [tokenizer.bos, *head, *later, tokenizer.special["<|assistant_start|>"]]
         if len(ids) > max_tokens:
@@ -150,7 +161,7 @@ def render_prompt(
             later = [*_turn(message, tokenizer)[0], *later]
     if found is None:
         raise UserError(
-            f"the message has {len(ids)} tokens, and the model reads {max_tokens} at most: "
+            f"the message has {len(ids)} tokens, and the model reads at most {max_tokens}: "
             "make it shorter"
         )
     return found
@@ -159,7 +170,9 @@ def render_prompt(
 def prompt_with_room(
     conversation: Conversation, tokenizer: Tokenizer, max_seq_len: int, max_new_tokens: int
 ) -> tuple[list[int], int]:
-    """As render_prompt, with a quarter of the context (or max_new_tokens) kept for the answer."""
+    """Like render_prompt, with a quarter of the context (or max_new_tokens) left for the answer."""
+    # The answer goes into the same context as the prompt. A prompt that fills it would be answered
+    # with one word.
     room = min(max_seq_len // 4, max_new_tokens)
     return render_prompt(conversation, tokenizer, max_seq_len - room)
 
@@ -167,11 +180,14 @@ def prompt_with_room(
 def _turn(message: Message, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     role, content = message["role"], message["content"]
     spoken = int(role == "assistant")
+    # The first token is never learned: we put it there, to say whose turn it is. The last one is,
+    # if it is the assistant's: saying it is how the model ends its answer.
     ids, mask = [tokenizer.special[f"<|{role}_start|>"]], [0]
     parts: Sequence[dict[str, str]] = (
         [{"type": "text", "text": content}] if isinstance(content, str) else content
     )
     for part in parts:
+        # Encoded by itself, so what a user types can never merge with a mark or become one.
         start, end, own = PARTS[part["type"]]
         marked = tokenizer.encode(part["text"])
         if start and end:

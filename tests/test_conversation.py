@@ -273,6 +273,6 @@ def test_prompt_must_end_with_a_question(tokenizer: Tokenizer) -> None:
 
 def test_prompt_too_long_by_itself(tokenizer: Tokenizer) -> None:
     talk = [user("a"), assistant("b"), user("x" * 500)]
-    with pytest.raises(UserError, match="the model reads 20 at most") as error:
+    with pytest.raises(UserError, match="the model reads at most 20") as error:
         render_prompt(talk, tokenizer, 20)
     assert "\n" not in str(error.value)
