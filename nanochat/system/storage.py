@@ -1,6 +1,7 @@
 """Files that appear whole or not at all.
 
-The rule: write beside the place, sync, rename. What stands under its final name is complete.
+The rule: write under a name beside the final one, sync, rename. A rename happens in one
+step or not at all, so whatever has its final name is complete, even after a power cut.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from nanochat.system.errors import UserError
 
 
 class Damaged(Exception):
-    """A file that is missing, cut short or changed. The text names it."""
+    """A file that is missing, cut short or changed. The message names it."""
 
 
 def base_dir() -> Path:
     """The folder of everything we write: NANOCHAT_BASE_DIR, else ~/.cache/nanochat.
 
-    Raises UserError where ~ stands for nothing: no HOME and no entry of this user, or of the named.
+    Raises UserError if ~ can't be resolved.
     """
+    # Expanded here, because bash leaves the ~ of NANOCHAT_BASE_DIR="~/x" alone. In a container that
+    # runs under a bare number, ~ has no meaning: no HOME, and no entry in /etc/passwd.
     path = Path(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat")
     try:
         return path.expanduser().absolute()
@@ -35,12 +38,14 @@ def base_dir() -> Path:
             "HOME is not set" if path.parts[0] == "~" else f"there is no user {path.parts[0][1:]}"
         )
         raise UserError(
-            f"{path}: {whose}; say where to keep things, NANOCHAT_BASE_DIR=/some/folder"
+            f"{path}: {whose}; say where to keep things with NANOCHAT_BASE_DIR=/some/folder"
         ) from None
 
 
 def ensure_folder(path: Path) -> Path:
-    """Make the folder and its parents. Raises UserError where that is not possible."""
+    """Make the folder and its parents. Raises UserError if that fails."""
+    # A new folder is an entry in its parent. Until that one is synced, a power cut can take the
+    # folder away, and with it files that were synced themselves.
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -52,7 +57,7 @@ def ensure_folder(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that is whole or not there."""
+    """Write a text file, whole or not at all."""
     ensure_folder(path.parent)
     beside = path.with_name(f".{path.name}.part")
     try:
@@ -65,35 +70,41 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that is whole or not there; indented, since people read it."""
+    """Write JSON, whole or not at all; indented, since people read it."""
     write_text(path, _dump(value))
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises UserError, naming the file, where it is missing or damaged."""
+    """Read JSON. Raises UserError that names the file if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is not there") from None
+        raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read ({error}); remove it to go on without it") from None
+        raise UserError(
+            f"{path} can't be read ({error}); remove it to continue without it"
+        ) from None
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
     """Write JSON that carries its own checksum, last in the file."""
+    # A flipped bit in a weight is caught by the checksum kept in here. One in here would be a wrong
+    # learning rate that is still valid JSON, so this file has to vouch for itself.
     write_json(path, value | {"sha256": _digest(value)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """Read what write_sealed wrote. Raises Damaged where one bit of it has changed."""
+    """Read what write_sealed wrote. Raises Damaged if a single bit of it has changed."""
     try:
         raw = path.read_bytes()
         value = json.loads(raw)
         digest = value.pop("sha256", None)
         if digest is None:
             raise Damaged(f"{path} has no checksum (an older version wrote it)")
+        # Compared as bytes too: a flipped bit in white space leaves the value as it was, but it
+        # tells of a disk that forgets.
         if _dump(value | {"sha256": digest}).encode() != raw or _digest(value) != digest:
-            raise Damaged(f"{path} is damaged (its checksum is another)")
+            raise Damaged(f"{path} is damaged (checksum mismatch)")
     except FileNotFoundError:
         raise Damaged(f"{path} is missing") from None
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
@@ -112,7 +123,7 @@ def _digest(value: Any) -> str:
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(path, "rb") as file:  # (hashlib.file_digest needs Python 3.11)
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
@@ -120,10 +131,9 @@ def checksum(path: Path) -> str:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when the block ends well.
+    """A folder that gets its name only if the block succeeds.
 
-    Yields a folder beside it to write into. Files and folder are synced before the rename, so a
-    power cut leaves the whole of it or nothing. An older folder of that name is replaced.
+    Yields a folder beside it to write into; an older folder of that name is replaced.
     """
     ensure_folder(path.parent)
     beside = path.with_name(f".{path.name}.part")
@@ -131,8 +141,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         beside.mkdir()
         yield beside
+        # First what is in the files, then (rename_synced) which files there are, then the name. In
+        # another order a power cut could leave a complete folder of empty files.
         for file in beside.iterdir():
             _sync(file)
+        # A rename replaces a file, but not a folder with something in it.
         if path.is_symlink():
             path.unlink()  # and not what it points to, which may be somebody else's
         elif path.exists():
@@ -145,17 +158,17 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def rename_synced(beside: Path, path: Path) -> None:
-    """Give what is written its name, so that a power cut leaves the whole of it or nothing."""
+    """Give what was written its final name; a power cut leaves all of it or nothing."""
     _sync(beside)
     os.replace(beside, path)
-    _sync(path.parent)
+    _sync(path.parent)  # the name itself is in the folder
 
 
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError as error:  # some network file systems do not sync folders
+    except OSError as error:  # some network file systems can't sync folders
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -163,14 +176,14 @@ def _sync(path: Path) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes free for a path that need not be there yet."""
+    """Bytes free for a path that need not exist yet."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Raise UserError where fewer bytes are free than needed, with both numbers."""
+    """Raise UserError, with both numbers, if fewer bytes are free than needed."""
     free = free_bytes(path)
     if free < needed:
         raise UserError(
@@ -180,10 +193,10 @@ def check_space(path: Path, needed: int) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> str:
-    """The line for a write that failed: what was not written, why, and the remedy."""
+    """The message for a failed write: what was not written, why, and the remedy."""
     if error.errno == errno.ENOSPC:
-        return f"the disk is full: {path} was not written; free some space and run the same again"
+        return f"the disk is full: {path} was not written; free some space and run it again"
     return (
         f"{path} can't be written ({error.strerror}); "
-        "set NANOCHAT_BASE_DIR to a folder in which you may write"
+        "set NANOCHAT_BASE_DIR to a folder that you may write to"
     )
