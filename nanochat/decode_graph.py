@@ -119,6 +119,20 @@ class GraphDecoder:
             self._now.cache.load(before)
         return self._now(tokens)
 
+    def replay_alone(self, tokens: int) -> Callable[[], None] | None:
+        """Replays of so many tokens without a host's work, for a benchmark; spoils the answer."""
+        now = self._now
+        if now is None or now.graph is None:
+            return None
+        assert tokens <= now.cache.room // 2
+
+        def replay() -> None:
+            now.cache.position.fill_(now.cache.room // 2 - 1)
+            for _ in range(tokens):
+                now.graph.replay()
+
+        return replay
+
     def _recording(self, batch: int, length: int) -> _Recording:
         assert length <= self.model.config.max_seq_len, "an answer ends with the context"
         room = min(max(MIN_ROOM, 1 << (length - 1).bit_length()), self.model.config.max_seq_len)

@@ -88,7 +88,7 @@ class Engine:
         weight = model.wte.weight
         if recorded is None:
             recorded = weight.device.type == "cuda" and not weight.requires_grad
-        self._recorded = GraphDecoder(model) if recorded else None
+        self.recorder = GraphDecoder(model) if recorded else None
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, KVCache]:
@@ -102,8 +102,8 @@ class Engine:
     @torch.inference_mode()
     def decode_one_token(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """tokens (B,) at the cache's end -> logits of what comes next (B, V)."""
-        if self._recorded is not None and self._recorded.takes(cache):
-            return self._recorded.step(tokens, cache)
+        if self.recorder is not None and self.recorder.takes(cache):
+            return self.recorder.step(tokens, cache)
         return self.model(tokens[:, None], cache)
 
     def events(

@@ -65,19 +65,30 @@ class GPTConfig:
     ) -> int:
         """Estimate of a step's peak on a device, with activations of so many bytes a number.
 
-        Checked by tests/test_gpt.py against the bytes that two real updates allocate.
+        Checked by tests/test_gpt.py against the bytes that two real updates allocate, and on a
+        card by bench/gpu.py.
         """
         tokens = device_batch_size * self.max_seq_len
-        # Weights, gradients and two moments of each; Muon's matrices have only one.
-        kept = 16 * self.num_params() - 4 * self.num_matrix_params()
+        matrices, head = self.num_matrix_params(), self.vocab_size * self.n_embd
+        # Weights and two moments of each; Muon's matrices have only one.
+        kept = 12 * self.num_params() - 4 * matrices
+        gradients = 4 * self.num_params()
+        copies = 0 if bytes_per_float == 4 else bytes_per_float * self.num_params()
+        logits = min(tokens * self.vocab_size, CHUNK_FLOATS[device_type])
+        if device_type == "cuda":
+            # The compiler's choice, which keeps more than has to be kept: 18 numbers per token and
+            # unit of width in each layer, and 2 more in what the values are a part of.
+            activations = tokens * self.n_embd * (20 * self.depth + 8) * bytes_per_float
+            # Of gradients only the head's is there at the peak, which is in the loss; but where
+            # few tokens meet many weights, it is in the update, with the largest stack of three.
+            in_loss = activations + 4 * head + 2 * bytes_per_float * logits + copies
+            return kept + max(in_loss, gradients + 16 * matrices // 3)
         # Numbers that a layer keeps for the backward pass, per token and unit of width. On MPS
         # attention is plain products, and the (T, T) weights of each head are kept as well.
         layer = 17 + self.max_seq_len / 128 if device_type == "mps" else 15
         activations = int(tokens * self.n_embd * (layer * self.depth + 10) * bytes_per_float)
         # A chunk of logits with its gradients, and the next chunk: 16 bytes for each.
-        logits = 16 * min(tokens * self.vocab_size, CHUNK_FLOATS[device_type])
-        copies = 0 if bytes_per_float == 4 else bytes_per_float * self.num_params()
-        return kept + activations + logits + copies
+        return kept + gradients + activations + 16 * logits + copies
 
     def to_json(self) -> dict[str, Any]:
         """For state.json."""

@@ -285,6 +285,7 @@ def test_agrees_with_transformers() -> None:
         (4, 16, 65_536, torch.float32, "cpu"),
         (4, 16, 65_536, torch.bfloat16, "cuda"),
         (8, 16, 4_096, torch.bfloat16, "cuda"),
+        (8, 1, 65_536, torch.bfloat16, "cuda"),
     ],
 )
 def test_the_memory_of_a_step_is_about_what_the_plan_says(
@@ -294,11 +295,14 @@ def test_the_memory_of_a_step_is_about_what_the_plan_says(
     monkeypatch.setitem(gpt_config.CHUNK_FLOATS, "cpu", gpt_config.CHUNK_FLOATS[device])
     config = GPTConfig(depth, vocab, 256)
     cpu = torch.device("cpu")
+    compiled = compiled_in_memory if device == "cuda" else None
     with FakeTensorMode():
         with cpu:
             model = GPT(config)
         model.dtype = dtype
         optimizer, ids = MuonAdamW(model, OptimConfig()), torch.zeros(rows, 256, dtype=torch.long)
+        if device == "cuda":
+            optimizer.dtype = dtype
         tracker = MemTracker()
         tracker.track_external(model, *optimizer.state_tensors().values())
         model.rotary(slice(256))
@@ -306,11 +310,18 @@ def test_the_memory_of_a_step_is_about_what_the_plan_says(
             for _ in range(2):
                 tracker.reset_mod_stats()
                 x = model.hidden(ids).flatten(0, 1)
-                head = (x, model.lm_head.weight, ids.flatten(), 15.0, True, None)
+                head = (x, model.lm_head.weight, ids.flatten(), 15.0, True, compiled)
                 _LinearCrossEntropy.apply(*head).backward()
                 del x, head
                 optimizer.clip()
                 optimizer.step(1.0)
-                optimizer.zero_grad()
+                model.zero_grad(set_to_none=device == "cuda")  # as the optimizer does there
         counted = tracker.get_tracker_snapshot("peak")[cpu]["Total"]
+    if device == "cuda":  # what the compiler keeps and these eager blocks don't, in each layer
+        counted += 5 * rows * 256 * config.n_embd * depth * dtype.itemsize
     assert 0.98 < config.training_bytes(rows, device, dtype.itemsize) / counted < 1.3
+
+
+def compiled_in_memory(logits: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
+    """logits_pass as it is compiled: nothing between the logits and their gradients is stored."""
+    return logits.new_zeros((), dtype=torch.float32), torch.empty_like(logits)

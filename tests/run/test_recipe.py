@@ -28,7 +28,7 @@ def card_of(monkeypatch: pytest.MonkeyPatch):
         (80, {"depth": 20, "max_seq_len": 2_048, "total_batch_size": 524_288}, 16, 524_288),
         (24, {"depth": 20, "max_seq_len": 2_048, "total_batch_size": 524_288}, 4, 524_288),
         (24, {"total_batch_size": 65_536}, 128, 65_536),
-        (1.5, {}, 2, 512),
+        (1.5, {}, 8, 2_048),
         (24, {"device_batch_size": 2}, 2, 512),
         (24, {"memory_is_given": True}, 1, 512),
     ],
@@ -42,7 +42,7 @@ def test_a_batch_for_the_card(card_of, gb: float, said: dict, rows: int, total: 
 def test_the_plan_says_how_much_of_the_card_is_used(card_of) -> None:
     card_of(24)
     lines = dict(plan_lines(resolve(PLAN)[0]))
-    assert lines["memory_gb"] == "about 3.4 of the 24 of the card"
+    assert lines["memory_gb"] == "about 2.3 of the 24 of the card"
 
 
 def test_small_steps_have_their_learning_rate_only_where_steps_are_small(card_of) -> None:
