@@ -1,5 +1,5 @@
 """Where text comes from and how it becomes batches.
 
-Sources and shards enter, rows of token ids leave, each with the position from which to go on.
-Knows the tokenizer and the conversation format; knows no model and no optimiser.
+Sources and shards go in; rows of token ids come out, each with the position to resume from.
+Knows the tokenizer and the conversation format, but neither the model nor the optimizer.
 """

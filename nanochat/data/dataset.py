@@ -1,8 +1,8 @@
-"""Where text and conversations come from: sources, and what must be done before they can be read.
+"""Where text and conversations come from: sources, and how each is made ready to read.
 
-tinyworld is made on this machine, fineweb comes from the hub, a folder of one's own is either laid
-out for us (pretrain/, conversations/) or read as it is and kept in shards. Whatever it is, a Source
-says where its shards are.
+tinyworld is made on this machine; fineweb comes from the hub; a folder of your own either has our
+layout (pretrain/, conversations/) or is imported, whatever is in it. All of them end up as shards,
+so what reads them need not know the source: a Source says where its shards are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanochat.conversation import Conversation
-from nanochat.data import fineweb, imported, jsonl, tinyworld
+from nanochat.data import fineweb, hub, imported, jsonl, tinyworld
 from nanochat.data.shards import (
     WaitFor,
     open_shard,
@@ -27,8 +27,10 @@ from nanochat.system import storage
 from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import counted, say
 
-VALIDATION = imported.VALIDATION  # of what we write ourselves; else the last shard is it
-NEW_VOCAB_SIZES = ((200e6, 8_192), (1e9, 16_384))  # own text under so many bytes; above: 65,536
+VALIDATION = imported.VALIDATION  # in what we write ourselves; elsewhere it is the last shard
+# Your own text: the vocabulary for text of fewer bytes than this. Each entry is a row of weights
+# that must be seen often enough to learn, and most entries of a large vocabulary are rare words.
+NEW_VOCAB_SIZES = ((200e6, 8_192), (1e9, 16_384))  # above: 65,536
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Source:
 
     name: str
     train_shards: tuple[Path, ...]
-    val_shard: Path
+    val_shard: Path  # never trained on: how well it knows what it has read says little
     conversation_files: tuple[Path, ...] = ()
 
     def text_bytes(self) -> int:
@@ -45,11 +47,11 @@ class Source:
         return sum(path.stat().st_size for path in self.shards_on_disk())
 
     def shards_on_disk(self) -> tuple[Path, ...]:
-        """The training shards that are on disk; fineweb's others come while training goes on."""
+        """The training shards that are on disk; fineweb's others come during training."""
         return tuple(path for path in self.train_shards if path.exists())
 
     def fetch_missing(self) -> WaitFor | None:
-        """Begin to fetch what is missing: a function that waits for a shard."""
+        """Start to fetch what is missing. Returns a function that waits for a shard."""
         missing = self.name == "fineweb" and len(self.shards_on_disk()) < len(self.train_shards)
         return fineweb.BackgroundFetch(self.train_shards) if missing else None
 
@@ -57,14 +59,13 @@ class Source:
 def resolve_auto(data: str, num_shards: int) -> tuple[str, str]:
     """(source, a line about it): what `auto` means here and now, within 10 seconds.
 
-    fineweb where its shards are there or the hub answers, else tinyworld.
+    fineweb if its shards are on disk or the hub answers, else tinyworld.
     """
     if data != "auto":
         return data, ""
+    # The disk first: a classroom that has the shards needs no network, nor ten seconds of waiting.
     if fineweb.is_downloaded(num_shards):
         return "fineweb", "auto: the web text is on this disk, so fineweb it is"
-    from nanochat.data import hub
-
     try:
         hub.reach(fineweb.REPO, fineweb.folder())
     except (Failure, UserError) as error:
@@ -73,12 +74,12 @@ def resolve_auto(data: str, num_shards: int) -> tuple[str, str]:
 
 
 def default_vocab_size(data: str) -> int:
-    """tinyworld 4,096, fineweb 65,536, own text by its size."""
+    """tinyworld 4,096, fineweb 65,536, your own text by its size."""
     if data == "tinyworld":
         return 4_096
     if data == "fineweb":
         return 65_536
-    if _is_laid_out(_folder(data)):  # zstd brings English text to about a third
+    if _is_laid_out(_folder(data)):  # zstd shrinks English text to about a third
         size = 3 * sum(path.stat().st_size for path in shards_in(Path(data) / "pretrain"))
     else:
         size = imported.scan(Path(data)).text_bytes
@@ -86,13 +87,13 @@ def default_vocab_size(data: str) -> int:
 
 
 def _folder(data: str) -> Path:
-    """The folder that `data` names. Raises UserError for a name that no plan can hold."""
+    """The folder that `data` names. Raises UserError for a name that JSON can't hold."""
     try:
         data.encode()
     except UnicodeEncodeError:
         raise UserError(
-            f"{os.fsencode(data)!r} is no UTF-8, as the name of the folder must be (its files' "
-            "names need not): rename it"
+            f"{os.fsencode(data)!r} is not UTF-8, and the name of the folder must be (those of its "
+            "files need not): rename it"
         ) from None
     return Path(data)
 
@@ -102,13 +103,14 @@ def _is_laid_out(folder: Path) -> bool:
 
 
 def describe(data: str, num_shards: int) -> str:
-    """A source for the plan. Raises UserError for a folder from which nothing can be read."""
+    """The source in words, for the plan. Raises UserError for a folder without readable text."""
+    # For --plan, so nothing is made or fetched here.
     if data == "tinyworld":
         return f"tinyworld, {counted(num_shards, 'shard')}, made on this machine, no network"
     if data == "fineweb":
-        there = len([p for p in fineweb.train_shards(num_shards) if p.exists()])
+        on_disk = len([p for p in fineweb.train_shards(num_shards) if p.exists()])
         shards = counted(num_shards, "shard")
-        return f"fineweb, {shards} of about {fineweb.SHARD_MB:.0f} MB ({there} there)"
+        return f"fineweb, {shards} of about {fineweb.SHARD_MB:.0f} MB ({on_disk} on disk)"
     if not _is_laid_out(_folder(data)):
         return f"{data}, {imported.scan(Path(data)).describe()}"
     source = find_source(data, num_shards)
@@ -119,9 +121,9 @@ def describe(data: str, num_shards: int) -> str:
 
 
 def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
-    """Make, fetch or read in what the source needs; yields (done, of how many, what it is at).
+    """Make, fetch or import what the source needs; yields (done, of how many, what it is doing).
 
-    Raises UserError for what can't be read, Failure where the net is gone; what is there stays.
+    Raises UserError for what can't be read, Failure without network; what is complete stays.
     """
     if data == "tinyworld":
         yield from _make_tinyworld(num_shards)
@@ -129,8 +131,10 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
         yield from fineweb.prepare(num_shards)
     elif _folder(data).is_dir() and not _is_laid_out(_folder(data)):
         for number, text in enumerate(imported.import_folder(Path(data))):
-            yield min(number, 99), 100, text
+            yield min(number, 99), 100, text  # how much is left, nobody knows before it is read
     else:
+        # Nothing to make. But read it all once now: a bad line is better found here than by SFT,
+        # hours later.
         source = find_source(data, num_shards)
         files = (source.val_shard, *source.train_shards, *source.conversation_files)
         for number, path in enumerate(files):
@@ -145,6 +149,7 @@ def _make_tinyworld(num_shards: int) -> Iterator[tuple[int, int, str]]:
     folder = storage.base_dir() / "base_data" / "tinyworld"
     jobs = [(folder / VALIDATION, tinyworld.validation_documents)]
     for i in range(num_shards):
+        # i=i: a plain lambda would see the last i in every job.
         jobs.append((shard_path(folder, i), lambda i=i: tinyworld.documents(i)))
     for number, (path, documents) in enumerate(jobs):
         if not _is_whole(path):
@@ -153,10 +158,10 @@ def _make_tinyworld(num_shards: int) -> Iterator[tuple[int, int, str]]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a shard is there and can be read to its end; a damaged one is made again."""
+    """Whether a shard exists and can be read to its end."""
     if not path.exists():
         return False
-    try:
+    try:  # all of it: a page's checksum is looked at when the page is read
         for _ in read_epoch((path,)):
             pass
     except UserError as error:
@@ -166,15 +171,15 @@ def _is_whole(path: Path) -> bool:
 
 
 def find_source(data: str, num_shards: int | None = None) -> Source:
-    """The source's shards. Raises UserError where there is nothing to read, with what to do.
+    """The source's shards. Raises UserError, with what to do, if there is nothing to read.
 
-    num_shards None: all that are on disk. fineweb's shards may still be missing otherwise.
+    num_shards None: all that are on disk. With a number, some of fineweb's may still be missing.
     """
     if num_shards is not None and num_shards < 1:
         raise UserError(f"data_shards={num_shards}: it must be 1 or more")
     if data == "auto":
         raise UserError(
-            "--data=auto is for the drivers in dev/: say tinyworld, fineweb or a folder"
+            "--data=auto is for the drivers in dev/: use tinyworld, fineweb or a folder"
         )
     if data == "fineweb":
         return _open_fineweb(num_shards)
@@ -182,7 +187,7 @@ def find_source(data: str, num_shards: int | None = None) -> Source:
         return _open_ours(data, storage.base_dir() / "base_data" / data, "-n 4", num_shards)
     folder = _folder(data)
     if not folder.is_dir():
-        raise UserError(f"--data={data} is no folder; give tinyworld, fineweb or a folder")
+        raise UserError(f"--data={data} is not a folder; use tinyworld, fineweb or a folder")
     if not _is_laid_out(folder):
         return _open_ours(data, imported.shard_folder(folder), f"--data={data}", num_shards)
     shards = shards_in(folder / "pretrain")
@@ -191,6 +196,7 @@ def find_source(data: str, num_shards: int | None = None) -> Source:
             f"{folder / 'pretrain'} has {counted(len(shards), 'shard')} (shard_00000.parquet ...), "
             "and at least 2 are needed: the last one is for validation"
         )
+    # All but the last one, then as many as asked for: validation must not depend on that number.
     talks = sorted((folder / "conversations").glob("*.jsonl*"))
     return Source(str(folder), tuple(shards[:-1][:num_shards]), shards[-1], tuple(talks))
 
@@ -208,20 +214,24 @@ def _open_fineweb(num_shards: int | None) -> Source:
         raise UserError(
             f"no text in {fineweb.folder()} yet: run python -m scripts.data --data=fineweb -n 4"
         )
+    # Those on their way belong to it: with a number, the run is the same whether they are here yet
+    # or not, since reading waits for them.
     shards = fineweb.train_shards(num_shards or fineweb.LAST_SHARD)
     source = Source("fineweb", shards, fineweb.val_shard())
     return source if num_shards else Source("fineweb", source.shards_on_disk(), source.val_shard)
 
 
 def read_conversations(path: Path, tell: Tell = lambda line: None) -> list[Conversation]:
-    """Conversations of a .jsonl or .jsonl.gz file; see jsonl.py for their shapes.
+    """The conversations of a .jsonl or .jsonl.gz file; see jsonl.py for their shapes.
 
-    Raises UserError that names file and line where it is mostly something else.
+    Raises UserError that names file and line if it is mostly something else.
     """
+    # In our layout documents have a folder of their own, so here they are most likely a mix-up.
     found = list(jsonl.read(path, tell))
     talks = [item for item in found if not isinstance(item, str)]
     if len(talks) < len(found):
         if not talks:
-            raise UserError(f"{path} has documents, and not one conversation: remove it")
-        tell(f"{path}: {len(found) - len(talks):,} documents among the conversations left out")
+            raise UserError(f"{path} has documents and not one conversation: remove it")
+        documents = counted(len(found) - len(talks), "document")
+        tell(f"{path}: {documents} among the conversations left out")
     return talks

@@ -1,7 +1,7 @@
 """Parquet shards with a `text` column: written whole, checked when opened, read from any cursor.
 
-A cursor [epoch, shard, row] names a document; reading can begin at any cursor, which is what makes
-a position in the stream a thing that can be saved.
+A cursor [epoch, shard, row] names a document, and reading can start at any cursor. That is why a
+position in the stream can be saved in a few bytes, and why a run can be resumed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ROW_GROUP = 1024
+ROW_GROUP = 1024  # documents that are decompressed together: the price of starting in the middle
 
 Cursor = list[int]  # [epoch, shard, row] of a text, [epoch, index] of a conversation
-WaitFor = Callable[[Path], bool]
+WaitFor = Callable[[Path], bool]  # waits for a shard; False: it can't be had, leave it out
 
 
 def shard_path(folder: Path, i: int) -> Path:
-    """Where shard number i of a folder is."""
+    """Path of shard number i of a folder."""
     return folder / f"shard_{i:05d}.parquet"
 
 
@@ -35,7 +35,7 @@ def shards_in(folder: Path) -> list[Path]:
 
 
 def write_shard(path: Path, documents: Iterable[str]) -> None:
-    """Write documents as a parquet shard that is whole or not there."""
+    """Write documents as a parquet shard, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -60,7 +60,8 @@ def open_shard(path: Path) -> pq.ParquetFile:
     try:
         shard = pq.ParquetFile(path, page_checksum_verification=True)
         groups = (shard.metadata.row_group(i).num_rows for i in range(shard.num_row_groups))
-        if sum(groups) != shard.metadata.num_rows:  # pages have a checksum, the metadata none
+        # Pages have checksums, the metadata has none. A flipped bit there would silently drop rows.
+        if sum(groups) != shard.metadata.num_rows:
             raise ValueError("the rows of its groups do not add up")
     except Exception as error:  # a damaged file fails in many ways
         raise _damaged(path, error) from None
@@ -78,16 +79,16 @@ def open_shard(path: Path) -> pq.ParquetFile:
 def _damaged(path: Path, error: Exception) -> UserError:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return UserError(
-        f"{path} is damaged or no parquet file ({reason}): remove it or fetch it again"
+        f"{path} is damaged or not a parquet file ({reason}): remove it or fetch it again"
     )
 
 
 def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.ChunkedArray:
-    """The text of a row group, all of the rows that the file's metadata promises."""
+    """The text of a row group: as many rows as the file's metadata promises."""
     try:
         column = shard.read_row_group(group, columns=["text"]).column("text")
         if len(column) != shard.metadata.row_group(group).num_rows:  # a page header is damaged
-            raise ValueError(f"row group {group} has {len(column)} rows, not what was promised")
+            raise ValueError(f"row group {group} has {len(column)} rows, not those promised")
     except Exception as error:
         raise _damaged(path, error) from None
     return column
@@ -96,36 +97,36 @@ def _texts_of_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.Chunked
 def read_texts(
     shards: tuple[Path, ...], start: Cursor | None = None, wait_for: WaitFor | None = None
 ) -> Iterator[tuple]:
-    """(cursor, text) of every document from `start` on, in order, epoch after epoch, for ever.
+    """(cursor, text) of every document from `start` on, in order, epoch after epoch, forever.
 
-    wait_for: waits for a shard that is still on its way; False: it can't be had, pass over it.
-    Raises UserError for a shard that is damaged, and where not one of them is there.
+    Raises UserError for a damaged shard, and if not one of them can be had.
     """
-    assert shards, "nothing to read would be read for ever"
+    assert shards, "reading nothing would never end"
     epoch, first_shard, first_row = start or [0, 0, 0]
     while True:
         missing = 0
         for number in range(first_shard, len(shards)):
+            skipped, first_row = first_row, 0  # the cursor's row counts in the cursor's shard alone
             if wait_for is not None and not wait_for(shards[number]):
                 missing += 1
                 if missing == len(shards):
-                    raise UserError(f"{shards[0]} is not there, nor is any shard after it")
+                    raise UserError(f"{shards[0]} is missing, and so is every shard after it")
                 continue
             shard = open_shard(shards[number])
+            # Row groups before the cursor are skipped unread: their row counts are in the metadata.
             row = 0
             for group in range(shard.num_row_groups):
                 rows = shard.metadata.row_group(group).num_rows
-                if row + rows > first_row:
+                if row + rows > skipped:
                     column = _texts_of_group(shards[number], shard, group)
-                    for i in range(max(0, first_row - row), rows):
+                    for i in range(max(0, skipped - row), rows):
                         yield [epoch, number, row + i], _text(column[i], shards[number], row + i)
                 row += rows
-            first_row = 0
         epoch, first_shard = epoch + 1, 0
 
 
 def _text(value: pa.Scalar, path: Path, row: int) -> str:
-    """A row's text, without NULs, which nobody means; not every writer keeps to UTF-8."""
+    """A row's text, without NULs, which nobody means. Not every writer sticks to UTF-8."""
     try:
         text = value.as_py() or ""
         return text.replace("\0", "") if "\0" in text else text
@@ -134,7 +135,7 @@ def _text(value: pa.Scalar, path: Path, row: int) -> str:
             return to_text(value.as_buffer().to_pybytes())[0]
         except NotText as error:
             raise UserError(
-                f"{path} row {row + 1} is not text ({error}): mend or remove it"
+                f"{path} row {row + 1} is not text ({error}): fix or remove it"
             ) from None
 
 
@@ -152,7 +153,7 @@ def count_documents(shards: tuple[Path, ...]) -> int:
 
 
 def read_file(path: Path) -> Iterator[str]:
-    """Documents of any .txt, .txt.gz or .parquet; a text file is one document."""
+    """Documents of a .txt, .md, .txt.gz or .parquet file; a text file is one document."""
     if path.suffix == ".parquet":
         yield from read_epoch((path,))
         return

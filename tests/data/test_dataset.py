@@ -51,7 +51,7 @@ def shard(tmp_path: Path) -> Path:
 def test_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "shard_00000.parquet"
     path.touch()
-    assert refusal(read_epoch, (path,)).startswith(f"{path} is damaged or no parquet file (")
+    assert refusal(read_epoch, (path,)).startswith(f"{path} is damaged or not a parquet file (")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_a_truncated_shard(shard: Path, share: float) -> None:
     raw = shard.read_bytes()
     shard.write_bytes(raw[: int(share * len(raw))])
-    assert refusal(read_epoch, (shard,)).startswith(f"{shard} is damaged or no parquet file (")
+    assert refusal(read_epoch, (shard,)).startswith(f"{shard} is damaged or not a parquet file (")
 
 
 def test_a_shard_with_a_hole_in_its_middle(shard: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_shard_with_a_hole_in_its_middle(shard: Path) -> None:
     raw[middle : middle + 2000] = bytes(2000)
     shard.write_bytes(raw)
     open_shard(shard)
-    assert refusal(read_epoch, (shard,)).startswith(f"{shard} is damaged or no parquet file (")
+    assert refusal(read_epoch, (shard,)).startswith(f"{shard} is damaged or not a parquet file (")
 
 
 @settings(
@@ -146,6 +146,9 @@ def test_reading_can_begin_anywhere(shard: Path, tmp_path: Path) -> None:
             at += 1
             if at == len(texts):
                 at, epoch = 0, epoch + 1
+    # Where the cursor's own shard can't be had, the next one is read from its first row.
+    read = read_texts(shards, [0, 0, 2], lambda path: path != shard)
+    assert next(read) == ([0, 1, 0], "one")
 
 
 def test_a_null_text_is_an_empty_one(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_a_text_that_is_not_utf_8_or_has_nuls_is_read(tmp_path: Path, kind: pa.D
 
 def test_no_folder_and_names_of_no_source(tmp_path: Path) -> None:
     for name in (str(tmp_path / "none"), "tinywrld"):
-        assert refusal(find_source, name).startswith(f"--data={name} is no folder")
+        assert refusal(find_source, name).startswith(f"--data={name} is not a folder")
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -216,7 +219,7 @@ def test_preparing_a_folder_names_what_is_damaged(tmp_path: Path, name: str) -> 
 def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
     """No plan and no state.json could hold it."""
     for call in (find_source, prepare):
-        assert "is no UTF-8" in refusal(call, f"{tmp_path}/caf\udce9", 2)
+        assert "is not UTF-8" in refusal(call, f"{tmp_path}/caf\udce9", 2)
 
 
 def test_the_shared_folder_is_a_source(shared_data: Path) -> None:
@@ -303,7 +306,7 @@ UNREADABLE = {
     "broken.txt.gz": (gzip.compress(b"text")[:12] + b"\xff" * 20, "can't be read"),
     "plain.gz": (b"no gzip at all", "can't be read"),
     "text.docx": (b"PK", "must be in a .txt, .md, .txt.gz or .parquet file"),
-    "text.parquet": (b"PK", "is damaged or no parquet file"),
+    "text.parquet": (b"PK", "is damaged or not a parquet file"),
 }
 
 
@@ -343,7 +346,7 @@ def test_documents_among_conversations_are_told(tmp_path: Path) -> None:
     assert read_conversations(path, told.append) == [TALK]
     assert told == [f"{path}: 2 documents among the conversations left out"]
     path.write_text(json.dumps({"text": "a"}))
-    assert refusal(read_conversations, path).startswith(f"{path} has documents, and not one conv")
+    assert refusal(read_conversations, path).startswith(f"{path} has documents and not one conv")
 
 
 def test_the_shared_conversations_can_be_read(shared_data: Path) -> None:

@@ -280,7 +280,7 @@ def test_auto_waits_no_longer_than_it_says(web: FakeHub, tmp_path: Path) -> None
 
 
 def test_a_stage_typed_by_hand_refuses_auto(base_dir: Path) -> None:
-    with pytest.raises(UserError, match="say tinyworld, fineweb or a folder"):
+    with pytest.raises(UserError, match="use tinyworld, fineweb or a folder"):
         dataset.find_source("auto")
 
 

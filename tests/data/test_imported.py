@@ -109,7 +109,7 @@ def test_latin_1_is_read_and_said(notes: Path, capsys: pytest.CaptureFixture[str
     ("name", "raw", "words"),
     [
         ("x.txt", b"\xff\xfe\0\0\x01binary", "x.txt is not text"),
-        ("x.parquet", b"PAR1 broken", "x.parquet is damaged or no parquet file"),
+        ("x.parquet", b"PAR1 broken", "x.parquet is damaged or not a parquet file"),
         ("x.txt.gz", b"no gzip", "x.txt.gz can't be read"),
         ("x.jsonl", b'{"text": "good"}\n{"text": 3}\n', "x.jsonl line 2: no `text`"),
         ("x.jsonl", b'{"text": "cut', "x.jsonl line 1: "),
