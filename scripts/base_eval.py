@@ -54,7 +54,7 @@ class Config:
     json: bool = False
     """print one JSON object as the last line"""
     log_file: Path | None = None
-    """append everything that is said to this file, too"""
+    """also append everything that is printed to this file"""
 
     def __post_init__(self) -> None:
         """Validate the flags."""
@@ -144,6 +144,7 @@ def ask_tasks(
         line = lines.setdefault(task.label, log.StepLine(of))
         line.show(min(asked, of - 1), f"{task.label} | {asked:,} of {of:,}")
 
+    # Each line as soon as it is known: all of CORE takes minutes.
     scores = []
     for score in core.evaluate(
         model, tokenizer, tasks, config.max_problems, config.max_seconds, progress
@@ -180,6 +181,7 @@ def show_samples(model: GPT, tokenizer: Tokenizer) -> None:
     from nanochat.sampling import Sampling
     from nanochat.system import log
 
+    # As a base model has learned it: text after <|bos|>, without the marks of a conversation.
     prompts = {text: [tokenizer.bos, *tokenizer.encode(text)] for text in BEGINNINGS}
     length = model.config.max_seq_len
     prompts = {text: ids for text, ids in prompts.items() if len(ids) < length}

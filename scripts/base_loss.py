@@ -27,7 +27,7 @@ class Config:
     json: bool = False
     """print one JSON object as the last line"""
     log_file: Path | None = None
-    """append everything that is said to this file, too"""
+    """also append everything that is printed to this file"""
 
     def __post_init__(self) -> None:
         """Validate the flags."""

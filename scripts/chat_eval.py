@@ -50,7 +50,7 @@ class Config:
     json: bool = False
     """print one JSON object as the last line"""
     log_file: Path | None = None
-    """append everything that is said to this file, too"""
+    """also append everything that is printed to this file"""
 
     def __post_init__(self) -> None:
         """Validate the flags."""
@@ -109,6 +109,7 @@ def questions_of(config: Config, data: str) -> dict[str, Sequence[Question]]:
                 groups[name] = chat.task_questions(
                     ASKED[name], source, most and QUESTIONS_PER_TASK * most
                 )
+    # What has no rows is left out without a word: which tasks a folder holds is its owner's choice.
     groups = {name: groups[name] for name in wanted if groups[name]}
     if not groups:
         raise UserError(f"data={data} has no rows of {', '.join(wanted)}: give another --data")

@@ -147,6 +147,7 @@ def interleave(parts: Sequence[Part], max_characters: int) -> list[Conversation]
 
 def _spread(conversations: list[Conversation]) -> list[Conversation]:
     """A fixed order without long runs of one file: steps of the golden ratio through the list."""
+    # A shuffle would do the same on average; this has no seed, and neighbors are always far apart.
     count = len(conversations)
     step = max(1, int(count * 0.618))
     while count and math.gcd(step, count) != 1:

@@ -41,27 +41,27 @@ def rows(task: Task, split: str, source: Source) -> list[Row]:
 
 def _file_rows(task: Task, split: str, data: str) -> list[Row]:
     """Rows from a folder of one's own, or, for any other source, from the hub's files."""
-    folder = Path(data)
-    if folder.is_dir():
-        name = task.folder_files.get(split)
-        paths = [folder / name] if name and (folder / name).exists() else []
-        found = (row for path in paths for row in _lines(path))
+    if Path(data).is_dir():
+        paths, read = _folder_paths(task, split, Path(data)), _lines
     else:
-        found = (row for path in _hub_paths(task, split) for row in _parquet(path))
-    shaped = []
-    for number, row in enumerate(islice(found, MAX_ROWS), 1):
+        paths, read = _hub_paths(task, split), _parquet
+    # A run has hours before it. What it can't read stops it here, with the file and the row, and is
+    # not dropped: an accuracy over whatever happened to parse is not the task's.
+    numbered = ((path, n, row) for path in paths for n, row in enumerate(read(path), 1))
+    kept = []
+    for path, number, row in islice(numbered, MAX_ROWS):
         try:
             if not isinstance(row, dict):
                 raise ValueError("it must be a JSON object")
-            kept = task.read(row)
+            shaped = task.read(row)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             reason = error if isinstance(error, ValueError) else repr(error)
             raise UserError(
-                f"{task.name} ({split}) of {data}: row {number} is not one of the task's: {reason}"
+                f"{path} row {number} is not one of {task.name}'s ({split}): {reason}"
             ) from None
-        if kept is not None:
-            shaped.append(kept)
-    return shaped
+        if shaped is not None:
+            kept.append(shaped)
+    return kept
 
 
 def check_folder(folder: Path) -> None:
@@ -75,7 +75,7 @@ def words(source: Source) -> list[str]:
     """Words to spell: a folder's list (words/*.txt.gz, one per line), else those of its text."""
     for path in sorted(Path(source.name).glob("words/*.txt.gz")):
         return read_bytes(path).decode("utf-8", errors="replace").split()
-    # A dict for its order: a set's differs from one process to the next, and a resumed run has to
+    # A dict for its order. A set's differs from one process to the next, and a resumed run has to
     # draw the same questions again.
     found: dict[str, None] = {}
     shards = source.shards_on_disk()
@@ -99,9 +99,16 @@ def _folder_of(repo: str) -> Path:
     return storage.base_dir() / "task_data" / repo.replace("/", "--")
 
 
+def _folder_paths(task: Task, split: str, folder: Path) -> list[Path]:
+    name = task.folder_files.get(split)
+    return [folder / name] if name and (folder / name).exists() else []
+
+
 def _hub_paths(task: Task, split: str) -> list[Path]:
-    # Only what is on the disk: a folder may hold files of other splits and of other tasks, too.
-    folder, pattern = _folder_of(task.hub_repo), task.hub_files.get(split, "")
+    if split not in task.hub_files:
+        return []
+    # By pattern: two tasks of one repository, and all splits of a task, lie in the same folder.
+    folder, pattern = _folder_of(task.hub_repo), task.hub_files[split]
     names = (str(path.relative_to(folder)) for path in sorted(folder.rglob("*.parquet")))
     return [folder / name for name in names if fnmatch(name, pattern)]
 

@@ -1,7 +1,10 @@
 """Bits per byte: how well a model predicts text, whatever its tokenizer.
 
 Cross-entropy in nats, summed over the targets that stand for bytes, divided by ln 2 times those
-bytes. Special tokens stand for no bytes and are left out of both.
+bytes. Special tokens stand for no bytes and are left out of both. A loss per token can't be
+compared between vocabularies: longer tokens are harder to guess, and there are fewer of them.
+
+Shapes: B rows, T time.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ def evaluation_rows(
 ) -> Iterator[list[int]]:
     """Rows of max_seq_len + 1 ids: the documents, <|bos|> before each, joined and cut.
 
-    The last id of a row is the first of the next, so every id but the first is a target once. The
-    last row may be shorter.
+    The last row may be shorter.
     """
+    # The last id of a row is also the first of the next, so that every id but the very first is a
+    # target exactly once: the bytes below it must add up to those of the text.
     ids: list[int] = []
     for text in texts:
         ids += [tokenizer.bos, *tokenizer.encode(text)]
@@ -47,6 +51,7 @@ def bits_per_byte(
     progress: Callable[[int], None] = lambda tokens: None,
 ) -> tuple[float, int, int]:
     """(bits per byte, targets, bytes) of the texts, or of their first max_tokens targets."""
+    # Sums, and one division at the end: a mean of means would count a short last batch too much.
     device = model.wte.weight.device
     length = model.config.max_seq_len
     token_bytes = torch.tensor(tokenizer.token_bytes(), device=device)
@@ -57,11 +62,13 @@ def bits_per_byte(
         if not some:
             break
         ids = torch.zeros(len(some), length, dtype=torch.long)
-        targets = torch.full((len(some), length), IGNORED)
+        targets = torch.full((len(some), length), IGNORED)  # (B, T)
         for i, row in enumerate(some):
             ids[i, : len(row) - 1] = torch.tensor(row[:-1])
             targets[i, : len(row) - 1] = torch.tensor(row[1:])
         ids, targets = ids.to(device), targets.to(device)
+        # A target without bytes leaves the loss as well as the count: how well a model foresees the
+        # end of a document says nothing about its text.
         sizes = torch.where(targets >= 0, token_bytes[targets.clamp(min=0)], 0)
         targets = targets.masked_fill(sizes == 0, IGNORED)
         nats += model.loss(ids, targets).item()
@@ -89,13 +96,13 @@ def measure(
     batch_size: int,
     max_tokens: int | None,
 ) -> dict[str, float]:
-    """Measure and say each of the named texts; returns <name>_bpb.
+    """Measure each of the named texts and say the result; returns <name>_bpb.
 
-    Raises UserError for one with nothing in it.
+    Raises UserError for one that is empty.
     """
     results: dict[str, float] = {}
     for name, documents in texts.items():
-        line = log.StepLine(max_tokens or 10**9)
+        line = log.StepLine(max_tokens or 10**9)  # how long a whole file is, nobody knows yet
 
         def progress(tokens: int, line: log.StepLine = line, name: str = name) -> None:
             line.show(min(tokens, line.total - 1), f"{name} | {tokens:,} tokens")

@@ -26,7 +26,7 @@ BLOCK = 4 * BATCH  # questions sorted by length together, to pad little
 
 
 class Question(Protocol):
-    """What is asked, and whether a reply is right."""
+    """What is asked, and whether a reply is right: a TaskQuestion, or one of tinyworld's."""
 
     @property
     def kind(self) -> str: ...
@@ -89,6 +89,7 @@ class ChatResult:
 
     def mean(self) -> float:
         """Mean over the kinds that count."""
+        # Over kinds and not over questions: a kind with many questions is not more important.
         counted = [a for kind, a in self.accuracy().items() if kind not in REPORTED_ONLY]
         return sum(counted) / len(counted)
 
@@ -118,9 +119,10 @@ def repeats(text: str, n: int = 4) -> bool:
 def chatcore(accuracy: dict[str, float]) -> tuple[float, int]:
     """(mean centered accuracy, over how many of the six tasks).
 
-    >>> chatcore({"mmlu": 0.625, "gsm8k": 0.1, "colours": 1.0})
+    >>> chatcore({"mmlu": 0.625, "gsm8k": 0.1, "colors": 1.0})
     (0.3, 2)
     """
+    # Centered, or a task of four choices would give every model 25 points as a present.
     centered = [
         (accuracy[task] - GUESSING[task]) / (1 - GUESSING[task])
         for task in CHATCORE
@@ -130,8 +132,9 @@ def chatcore(accuracy: dict[str, float]) -> tuple[float, int]:
 
 
 def tinyworld_questions(max_per_kind: int | None) -> list[Question]:
-    """The held-out questions, the kinds taking turns: whoever stops early has asked every kind."""
+    """The held-out questions, at most so many of each kind, the kinds taking turns."""
     by_kind: dict[str, list[Question]] = {}
+    # tinyworld lists them by kind, and the first kinds would use up the time of the last.
     for question in tinyworld.held_out():
         by_kind.setdefault(question.kind, []).append(question)
     rounds = max(map(len, by_kind.values())) if max_per_kind is None else max_per_kind
@@ -141,7 +144,7 @@ def tinyworld_questions(max_per_kind: int | None) -> list[Question]:
 def task_questions(task: Task, source: Source, max_questions: int | None) -> list[Question]:
     """Questions of a task, spread over its rows; empty where the source has none."""
     rows = task_data.rows(task, "test", source)
-    # MMLU's rows are sorted by subject: the first hundred would be algebra.
+    # MMLU's rows are sorted by subject: its first hundred are all algebra.
     stride = max(1, len(rows) // max_questions) if max_questions else 1
     return [TaskQuestion(task, row) for row in rows[::stride][:max_questions]]
 
@@ -209,5 +212,6 @@ def _replies(engine: Engine, some: Sequence[tuple[Question, list[int]]]) -> list
             ids = [engine.tokenizer.encode(letter)[0] for letter in offered]
             replies.append(offered[int(logits[row, ids].argmax())])
         return replies
+    # Decoding stops row by row, and the batch when its last row stops.
     room = max(_max_answer_tokens(engine, question) for question, _ in some)
     return engine.complete(prompts, Sampling(max_new_tokens=room))

@@ -1,4 +1,4 @@
-"""CORE: 22 tasks from DCLM (arXiv 2406.11794) that ask a base model to go on with a text.
+"""CORE: 22 tasks from DCLM (arXiv 2406.11794) that ask a base model to continue a text.
 
 A question is some worked examples (shots), a context and one or more continuations. Multiple choice
 and schema: the option with the lowest mean loss over its continuation is the answer; in schema the
@@ -32,7 +32,7 @@ TOKENS_AT_ONCE = {"cpu": 4096, "mps": 16_384, "cuda": 65_536}
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What came out of a task, and for how many of its questions the context was too short."""
+    """The result of a task, and for how many of its questions the context was too short."""
 
     label: str
     right: int
@@ -73,7 +73,7 @@ def centered(accuracy: float, baseline: float) -> float:
 
 
 def mean_centered(scores: Sequence[TaskScore]) -> float:
-    """Mean of the centered scores: CORE, where all the tasks are there."""
+    """Mean of the centered scores: CORE, where no task is missing."""
     return sum(score.centered for score in scores) / len(scores)
 
 
@@ -88,7 +88,7 @@ class Span(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """The spans of a question's options, and what had to go so that they fit."""
+    """The spans of a question's options, and what was left out so that they fit."""
 
     spans: list[Span]
     shots_dropped: bool
@@ -108,9 +108,13 @@ def draw_shots(task: Task, index: int) -> list[Example]:
 def prompt(task: Task, index: int, tokenizer: Tokenizer, max_seq_len: int) -> Prompt:
     """Question `index` in tokens, within max_seq_len inputs.
 
-    Shots go first, whole, from the left; then the beginning of the question's own context, never
-    <|bos|> nor the continuation. Only a continuation that is too long by itself loses its end.
+    What does not fit is dropped from the left: first whole shots, then the beginning of the
+    question's own context, but never <|bos|> or the continuation. Only a continuation that is too
+    long by itself loses its end.
     """
+    # CORE was made for contexts of 2,048 tokens, and a small model here has 256. Half an example is
+    # worse than none, so shots go whole. The end of a context is next to what is asked, so it
+    # is cut last.
     example, shots = task.examples[index], draw_shots(task, index)
     limit = max_seq_len + 1  # the last token is a target only
 
@@ -122,7 +126,8 @@ def prompt(task: Task, index: int, tokenizer: Tokenizer, max_seq_len: int) -> Pr
     def length(n_shots: int) -> int:
         return max(len(span.ids) for span in encode(n_shots))
 
-    # The most shots that fit; more shots are never shorter.
+    # The most shots that fit. More shots are never shorter, so halving finds it: each try encodes
+    # the whole prompt.
     n_shots = bisect_right(range(1, len(shots) + 1), limit, key=length)
     spans = encode(n_shots)
     cropped = max(len(span.ids) for span in spans) > limit
@@ -141,22 +146,27 @@ def _join(task: Task, option: tuple[str, str]) -> str:
 
 
 def _spans(task: Task, before: str, example: Example, tokenizer: Tokenizer) -> list[Span]:
-    """Tokenized whole, since a tokenizer may join the end of a context with what follows.
+    """A span per option, all tokenized whole.
 
-    Where the continuation begins is therefore found by comparing tokens.
+    A tokenizer may join the end of a context with what follows, so where the continuation begins
+    has to be found by comparing tokens.
     """
     options = [
         [tokenizer.bos, *tokenizer.encode(before + _join(task, option))]
         for option in example.options
     ]
-    # Where one option is the beginning of another, at least its last token is left to be judged.
+    # Where one option is the beginning of another ("10", "100"), its last token is still judged.
     most = min(len(ids) for ids in options) - 1
+    # Schema: "The trophy" or "the suitcase" comes first, and the same end follows. It is the end
+    # that is judged, so what the options have in common is counted from the right.
     if task.kind == "schema":
         common = min(common_prefix([ids[::-1] for ids in options]), most)
         return [Span(ids, len(ids) - common) for ids in options]
     if task.kind == "multiple_choice":
         compared = options
     else:
+        # Only one option: its beginning is compared with itself cut off before the continuation. A
+        # blank at the end would be a token of its own, which the whole text does not have.
         text = before + example.options[0][0] + task.delimiter
         compared = [options[0], [tokenizer.bos, *tokenizer.encode(text.rstrip())]]
     start = min(common_prefix(compared), most)
@@ -185,7 +195,7 @@ def _crop(span: Span, room: int, limit: int) -> Span:
 
 
 class Judged(NamedTuple):
-    """How a model takes a continuation: mean loss in nats a token; whether it would say it."""
+    """How a model takes a continuation: mean loss in nats per token; whether it would say it."""
 
     loss: float
     greedy: bool
@@ -195,9 +205,11 @@ class Judged(NamedTuple):
 def judge(model: GPT, spans: Sequence[Span], tokens_at_once: int) -> list[Judged]:
     """Judge every span. Logits are made for the continuations only, and in chunks.
 
-    Spans with the same input (one-token choices) share a row; rows of about one length share a
-    forward pass of at most tokens_at_once tokens (or one row).
+    Rows of about the same length share a forward pass of at most tokens_at_once tokens (or one
+    row).
     """
+    # One-token choices ("A", "B") have the same input and differ only in the target: they share a
+    # row, which makes such a task as many times faster as it has choices.
     sharing: dict[tuple[int, ...], list[int]] = {}
     for i, span in enumerate(spans):
         sharing.setdefault(tuple(span.ids[:-1]), []).append(i)
@@ -213,7 +225,7 @@ def judge(model: GPT, spans: Sequence[Span], tokens_at_once: int) -> list[Judged
 
 
 def _batches(rows: list[tuple[int, ...]], tokens: int) -> Iterator[list[tuple[int, ...]]]:
-    """Rows in batches that, padded to their longest, have at most so many tokens."""
+    """Rows in batches that have at most `tokens` tokens when padded to their longest row."""
     batch: list[tuple[int, ...]] = []
     for row in sorted(rows, key=len):
         if batch and (len(batch) + 1) * len(row) > tokens:
@@ -229,13 +241,15 @@ def _losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss (nats) at each token of the continuations, and whether it is the most likely: (N,)."""
     device = model.wte.weight.device
-    # On MPS every new shape is compiled and kept: few lengths are, whatever the questions' are.
+    # On MPS every new shape is compiled and kept, so lengths are rounded up to a few.
     step = 64 if device.type == "mps" else 1
     longest = -(-len(rows[-1]) // step) * step
     # Padding on the right is never seen: attention looks to the left only.
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
     at = [row * longest + t - 1 for row, span in members for t in range(span.start, len(span.ids))]
     targets = [i for _, span in members for i in span.ids[span.start :]]
+    # A vocabulary of 65,536 for every position of a batch would be gigabytes; only the positions of
+    # the continuations are needed, a few per row.
     x = model.hidden(ids).flatten(0, 1)[torch.tensor(at, device=device)]  # (N, C)
     wanted = torch.tensor(targets, device=device)
     chunk = max(1, CHUNK_FLOATS[device.type] // model.config.vocab_size)
@@ -265,11 +279,13 @@ def evaluate_task(
     max_seconds: float | None = None,
     progress: Callable[[int, int], None] = lambda asked, of: None,
 ) -> TaskScore:
-    """Ask a task's questions in a shuffled order, always the same one, or the first max_problems.
+    """Ask a task's questions, or the first max_problems, in a shuffled order: always the same.
 
     max_seconds: stop where the next questions would, at the speed so far, take longer than that.
-    One question is always asked. progress gets the questions asked and those there are.
+    One question is always asked. progress gets the numbers of questions asked and to ask.
     """
+    # Shuffled, since files are often sorted: whoever stops early has asked a fair sample. Seeded by
+    # the label, so that two models are asked the same.
     started = time.monotonic()
     order = list(range(len(task.examples)))
     random.Random(f"{task.label} order").shuffle(order)
@@ -285,7 +301,8 @@ def evaluate_task(
             elapsed = time.monotonic() - started
             if prompts and waiting > tokens / elapsed * (max_seconds - elapsed):
                 break
-            # The first question alone, to know the speed; then no more than half of what is left.
+            # The first question alone, to learn the speed; then no more than half of what is left,
+            # so that a wrong guess at the speed costs little.
             limit = min(limit, tokens / elapsed * (max_seconds - elapsed) / 2) if prompts else 0
         if waiting < limit and n < len(order):
             continue
@@ -317,9 +334,10 @@ def evaluate(
     max_seconds: float | None = None,
     progress: Callable[[Task, int, int], None] = lambda task, asked, of: None,
 ) -> Iterator[TaskScore]:
-    """The score of every task that is not missing, as it comes.
+    """The score of every task that is not missing, as soon as it is known.
 
-    max_seconds is for all of them: each gets an equal share of what is left when it begins.
+    max_seconds is for all of them: each gets an equal share of what is left when it begins, so
+    what a short task does not use goes to the later ones.
     """
     present = [task for task in tasks if not task.missing]
     end = None if max_seconds is None else time.monotonic() + max_seconds

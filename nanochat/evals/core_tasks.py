@@ -1,7 +1,7 @@
-"""The questions of CORE's 22 tasks, from the files of either layout; asks nothing.
+"""The questions of CORE's 22 tasks, read from the files of either layout.
 
-A folder with core_tasks.json and a .jsonl.gz a task, or the eval bundle as unpacked. A task whose
-file is not there is `missing`, with the reason: CORE is then of so many of 22.
+A folder with core_tasks.json and one .jsonl.gz per task, or the eval bundle as unpacked. A task
+whose file is not found is `missing`, with the reason, and the mean is "CORE (18 of 22)".
 """
 
 from __future__ import annotations
@@ -82,9 +82,11 @@ def name(n_tasks: int) -> str:
 def load_tasks(folder: Path) -> list[Task]:
     """All 22 tasks, in order, of a folder with core_tasks.json or of the unpacked eval bundle.
 
-    A task whose file is not there or damaged is `missing`. Raises UserError for a folder with
-    neither layout, a list that makes no sense, and a line that is no question (file and line).
+    A task whose file is not found or damaged is `missing`. Raises UserError for a folder with
+    neither layout, a list that makes no sense, and a line that is not a question (file and line).
     """
+    # A missing file is common, and the name of the mean says so. A bad line is not: a task scored
+    # without it would pass for the whole task.
     if (folder / "core_tasks.json").is_file():
         listed = _listed_here(folder)
         index = folder / "core_tasks.json"
@@ -105,7 +107,9 @@ def load_tasks(folder: Path) -> list[Task]:
                 raise UserError(f"{index}: {label!r} is {why}; take it out")
             tasks[label] = _load_task(**entry)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{index} is no list of CORE tasks ({error!r}): fetch it again") from None
+        raise UserError(
+            f"{index} is not a list of CORE tasks ({error!r}): fetch it again"
+        ) from None
     absent = f"not listed in {index.name}"
     return [tasks.get(label, Task(label, missing=absent)) for label in LABELS]
 
@@ -118,25 +122,23 @@ def _listed_here(folder: Path) -> Iterator[dict[str, Any]]:
             "num_fewshot": int(task["num_fewshot"]),
             "delimiter": task["continuation_delimiter"],
             "baseline": float(task["random_baseline_percent"]) / 100,
-            # The list names files from the root of the data; they stand beside it.
+            # The list names files from the root of the data; they are next to the list.
             "path": folder / Path(task["file"]).name if task["file"] else None,
         }
 
 
 def _listed_in_bundle(folder: Path) -> Iterator[dict[str, Any]]:
-    try:
-        import yaml  # for this layout alone
-    except ImportError:
-        raise UserError(
-            f"{folder / 'core.yaml'} needs PyYAML: .venv/bin/pip install pyyaml"
-        ) from None
+    import yaml  # slow to load, and only this layout needs it
+
     try:
         listed = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8"))["icl_tasks"]
         with open(folder / "eval_meta_data.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{folder} is no whole eval bundle ({reason}): unpack it again") from None
+        raise UserError(
+            f"{folder} is not a whole eval bundle ({reason}): unpack it again"
+        ) from None
     baselines = {row["Eval Task"]: row["Random baseline"] for row in rows}
     for task in listed:
         yield {
@@ -157,12 +159,12 @@ def _load_task(
     if num_fewshot < 0 or not 0 <= baseline < 1:
         raise ValueError(f"{label}: {num_fewshot} shots, a baseline of {baseline:.0%}")
     if path is None:
-        return Task(label, missing="there is no file for it")
+        return Task(label, missing="no file is listed for it")
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             lines = file.read().splitlines()
     except FileNotFoundError:
-        return Task(label, missing=f"{path.name} is not there")
+        return Task(label, missing=f"{path.name} not found")
     except UNREADABLE as error:
         return Task(label, missing=f"{path.name} can't be read ({error})")
     examples = []
@@ -193,6 +195,7 @@ def read_example(line: Any, kind: str) -> Example:
         raise ValueError("a continuation is empty")
     if kind == "language_modeling":
         return Example(((contexts[0].strip(), continuations[0]),), 0)
+    # One of the two lists has a single entry, so the product is one option per entry of the other.
     options = tuple((context, rest) for context in contexts for rest in continuations)
     gold = line.get("gold")
     if type(gold) is not int or len(options) < 2 or not 0 <= gold < len(options):
@@ -201,7 +204,7 @@ def read_example(line: Any, kind: str) -> Example:
 
 
 def _texts(line: dict[str, Any], key: str, a_list: bool) -> list[str] | None:
-    """What a field holds; None where it is not what it should be."""
+    """The text or texts of a field; None where it holds something else."""
     found = line.get(key)
     texts = found if a_list else [found]
     if isinstance(texts, list) and all(isinstance(text, str) for text in texts):

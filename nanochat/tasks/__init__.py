@@ -16,8 +16,13 @@ def _by_name(*tasks: Task) -> dict[str, Task]:
 
 # In this order they are fetched, learned from and asked.
 TASKS = _by_name(
-    smoltalk.TASK, arc.EASY, arc.CHALLENGE, mmlu.TASK, gsm8k.TASK, spelling_bee.TASK
-)  # fmt: skip
+    smoltalk.TASK,
+    arc.EASY,
+    arc.CHALLENGE,
+    mmlu.TASK,
+    gsm8k.TASK,
+    spelling_bee.TASK,
+)
 ASKED = {name: task for name, task in TASKS.items() if task.asked}
 GUESSING = {name: task.guess for name, task in ASKED.items()}  # name -> accuracy of guessing
 

@@ -1,7 +1,7 @@
 """The calculator that a model may call in the middle of an answer.
 
 Arithmetic and `'text'.count('x')`, read as a syntax tree of which only a few kinds of nodes are
-known. No eval, no signals, bounded in size: it works in any thread and can't hang.
+allowed. No eval, no signals, bounded in size: it works in any thread and can't hang.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import operator
 import re
 from collections.abc import Callable
 
-LONGEST_EXPRESSION = 200  # characters
-LARGEST_NUMBER = 10**18
-LARGEST_POWER = 64
+MAX_CHARACTERS = 200  # of an expression
+MAX_NUMBER = 10**18
+MAX_POWER, MAX_BASE = 64, 10**6
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 Number = int | float
@@ -29,15 +29,17 @@ _BINARY: dict[type, Callable[[Number, Number], Number]] = {
 
 
 def calculate(expression: str) -> str | None:
-    """The result as text, or None for anything that is not a small calculation.
+    """The result as text; None for anything that is not a small calculation.
 
     >>> calculate("12 + 7"), calculate(" 'strawberry'.count('r')"), calculate("6/4")
     ('19', '3', '1.5')
     >>> calculate("__import__('os')") is None, calculate("9**9**9") is None
     (True, True)
     """
-    if len(expression) > LONGEST_EXPRESSION or "\\" in expression:  # an escape may warn on stderr
+    if len(expression) > MAX_CHARACTERS or "\\" in expression:  # an escape may warn on stderr
         return None
+    # A model may type anything that it has read anywhere. So a few things are allowed, instead of
+    # many forbidden, and a bad call gives None: it must not end the answer that it stands in.
     if "'" not in expression and '"' not in expression:
         expression = THOUSANDS.sub("", expression)
     try:
@@ -52,7 +54,7 @@ def calculate(expression: str) -> str | None:
 def _value(node: ast.expr) -> Number | str:
     match node:
         case ast.Constant(value=bool()):
-            raise ValueError("no truth values")
+            raise ValueError("no truth values")  # True is an int in Python
         case ast.Constant(value=int() | float() | str() as value):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -60,8 +62,9 @@ def _value(node: ast.expr) -> Number | str:
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
             return _number(operand)
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            # The only operation that explodes: bounded before it is done, not after.
             base, power = _number(left), _number(right)
-            if abs(power) > LARGEST_POWER or abs(base) > 10**6:
+            if abs(power) > MAX_POWER or abs(base) > MAX_BASE:
                 raise ValueError("too large")
             result = base**power
             if isinstance(result, complex):
@@ -86,7 +89,7 @@ def _number(node: ast.expr) -> Number:
 
 
 def _bounded(value: Number) -> Number:
-    if not abs(value) <= LARGEST_NUMBER:  # nor is nan within
+    if not abs(value) <= MAX_NUMBER:  # nan fails this as well
         raise ValueError("too large")
     return value
 
@@ -94,5 +97,6 @@ def _bounded(value: Number) -> Number:
 def _as_text(value: Number) -> str:
     if value == int(value):
         return str(int(value))
+    # Six digits, as a person would write it: a model should not learn to say 0.30000000000000004.
     digits = f"{value:.6g}" if abs(value) < 1 else f"{value:.6f}"
     return digits.rstrip("0").rstrip(".") if "e" not in digits else digits

@@ -70,7 +70,7 @@ def read(row: Row) -> Row | None:
 
 
 def _index(row: Row, name: str) -> int:
-    value = require(row, name, object)
+    value: Any = require(row, name, object)
     try:
         return int(value)
     except (TypeError, ValueError):

@@ -53,7 +53,8 @@ class Task:
     # (split, words of the source) -> rows, for a task that needs no files.
     generate: Callable[[str, Sequence[str]], Iterable[Row]] | None = None
 
-    # Stage -> share of the text that is not tinyworld's, beside 6 for talk (data/mixture.py).
+    # Stage -> share of what it reads, where talk has 6 (data/mixture.py). A small share is enough
+    # to teach the format of an answer; knowledge comes from base training.
     shares: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

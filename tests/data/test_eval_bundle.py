@@ -59,7 +59,7 @@ def test_it_is_unpacked_once_and_inside(server: FakeHub, base_dir: Path, faults:
 
 
 @pytest.mark.parametrize("content", [b"<html>not found</html>", GOOD[:-30]], ids=["page", "cut"])
-def test_what_is_no_zip_leaves_nothing(server: FakeHub, base_dir: Path, content: bytes) -> None:
+def test_what_is_not_a_zip_leaves_nothing(server: FakeHub, base_dir: Path, content: bytes) -> None:
     with pytest.raises(Failure, match="not a whole zip file"):
         fetched(server, content)
     assert not [p for p in base_dir.rglob("*") if p.is_file()]

@@ -183,7 +183,7 @@ def test_the_shared_folder_has_its_tasks(shared_data: Path) -> None:
     assert len(task_data.words(Source(data, (), NONE))) > 100_000
 
 
-def test_a_small_task_is_not_repeated_for_ever() -> None:
+def test_a_small_task_is_not_repeated_forever() -> None:
     parts = [Part(talks_of("a", [10] * 900), 1, 1000), Part(talks_of("b", [10] * 7), 9)]
     mixed = mixture.interleave(parts, 10**9)
     assert sum("b" in talk[0]["content"] for talk in mixed) == 7 * mixture.MAX_REPEATS
@@ -226,7 +226,7 @@ def test_few_conversations_of_ones_own(
         assert own[0] in held_out
 
 
-def test_a_public_row_that_is_no_conversation_is_left_out(world: list, base_dir: Path) -> None:
+def test_a_public_row_that_is_not_a_conversation_is_left_out(world: list, base_dir: Path) -> None:
     good = [{"role": "user", "content": "t"}, {"role": "assistant", "content": "t" * 300}]
     rows = [{"messages": good}] * 60 + [{"messages": good[1:]}] * 60
     hub_file(base_dir, "HuggingFaceTB/smol-smoltalk", "data/train-00000-of-00001.parquet", rows)
@@ -237,9 +237,10 @@ def test_a_public_row_that_is_no_conversation_is_left_out(world: list, base_dir:
 
 def test_a_row_of_another_shape_is_named(base_dir: Path) -> None:
     hub_file(base_dir, "openai/gsm8k", "main/test-00000-of-00001.parquet", [{"question": "q"}])
-    with pytest.raises(
-        task_data.UserError, match=r"gsm8k \(test\) of fineweb: row 1 is not.*no 'answer'"
-    ):
+    message = (
+        r"test-00000-of-00001.parquet row 1 is not one of gsm8k's \(test\): it has no 'answer'"
+    )
+    with pytest.raises(task_data.UserError, match=message):
         rows_of("gsm8k", "test", "fineweb")
 
 

@@ -191,6 +191,6 @@ def test_a_folder_that_was_named_must_hold_tasks(saved: Path, tmp_path: Path) ->
         ("--device_type=tpu", "device_type=tpu"),
     ],
 )
-def test_nonsense_is_refused_by_name(flag: str, named: str) -> None:
+def test_wrong_flags_are_refused(flag: str, named: str) -> None:
     with pytest.raises(UserError, match=named):
         parse(base_eval.Config, "base_eval", [flag])

@@ -100,8 +100,8 @@ def test_chatcore_counts_what_is_there() -> None:
     guessing = {"arc_easy": 0.25, "arc_challenge": 0.25, "mmlu": 0.25, "gsm8k": 0}
     guessing["spelling_bee"] = 1 / 3
     assert chat.chatcore(guessing) == (0.0, 5)
-    assert chat.chatcore({"arc_easy": 1.0, "gsm8k": 0.5, "colours": 1.0}) == (0.75, 2)
-    assert chat.chatcore({"colours": 1.0}) == (0.0, 0)
+    assert chat.chatcore({"arc_easy": 1.0, "gsm8k": 0.5, "colors": 1.0}) == (0.75, 2)
+    assert chat.chatcore({"colors": 1.0}) == (0.0, 0)
     assert not set(ASKED) & {question.kind for question in held_out()}
 
 

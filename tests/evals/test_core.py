@@ -162,7 +162,7 @@ def test_the_right_context_is_the_one_after_which_the_rest_is_likely(tokenizer: 
         assert core.evaluate_task(model, tokenizer, task).right == right
 
 
-def test_language_modelling_wants_every_token(tokenizer: Tokenizer) -> None:
+def test_language_modeling_wants_every_token(tokenizer: Tokenizer) -> None:
     task = replace(WORDS, num_fewshot=0, examples=WORDS.examples[:1])
     ids, start = core.prompt(task, 0, tokenizer, LONG).spans[0]
     said = ids[start - 1 :]
@@ -215,7 +215,7 @@ def test_a_choice_that_begins_another_still_has_a_token(tokenizer: Tokenizer) ->
         assert score.right == 1, "equal losses: the first"
 
 
-def test_shots_are_drawn_anew_for_each_question_and_are_never_the_question() -> None:
+def test_each_question_has_shots_of_its_own_and_never_itself() -> None:
     copies = tuple(Example(*example) for example in CHOICES.examples[:2])
     copied = replace(CHOICES, examples=CHOICES.examples + copies)
     drawn = [core.draw_shots(copied, i) for i in range(len(copied.examples))]
@@ -456,9 +456,9 @@ def test_what_is_missing_says_why(tmp_path: Path) -> None:
         file.write(b"\n")
     why = {task.label: task.missing for task in core_tasks.load_tasks(folder)}
     assert "copa.jsonl.gz can't be read" in why["copa"]
-    assert why["winograd"] == "winograd.jsonl.gz is not there"
+    assert why["winograd"] == "winograd.jsonl.gz not found"
     assert why["coqa"] == "coqa.jsonl.gz is empty"
-    assert why["squad"] == "there is no file for it"
+    assert why["squad"] == "no file is listed for it"
     assert why["boolq"] == "not listed in core_tasks.json"
 
 
@@ -478,7 +478,7 @@ def test_what_is_missing_says_why(tmp_path: Path) -> None:
         ("language_modeling", {"context": ["The end"]}),
     ],
 )
-def test_a_line_that_is_no_question(tmp_path: Path, kind: str, change: dict[str, Any]) -> None:
+def test_a_line_that_is_not_a_question(tmp_path: Path, kind: str, change: dict[str, Any]) -> None:
     folder = write_ours(tmp_path / "core")
     good, bad = json.dumps(LINES[kind]), json.dumps(LINES[kind] | change)
     path = folder / f"{LABELS[kind]}.jsonl.gz"
@@ -491,7 +491,7 @@ def test_a_line_that_is_no_question(tmp_path: Path, kind: str, change: dict[str,
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[1]", b'{"query": "\xff"}', b"null"])
-def test_a_line_that_is_no_json_object(tmp_path: Path, raw: bytes) -> None:
+def test_a_line_that_is_not_a_json_object(tmp_path: Path, raw: bytes) -> None:
     folder = write_ours(tmp_path / "core")
     with gzip.open(folder / "copa.jsonl.gz", "w") as file:
         file.write(raw + b"\n")

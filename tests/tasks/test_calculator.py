@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.tasks.calculator import LARGEST_NUMBER, LONGEST_EXPRESSION, calculate
+from nanochat.tasks.calculator import MAX_CHARACTERS, MAX_NUMBER, calculate
 
 RIGHT = {
     "12 + 7": "19",
@@ -39,7 +39,7 @@ RIGHT = {
     "1e3": "1000",
     "1/1000000": "1e-06",
     "0*5": "0",
-    str(LARGEST_NUMBER): str(LARGEST_NUMBER),
+    str(MAX_NUMBER): str(MAX_NUMBER),
     " 'strawberry'.count('r')": "3",
     "'strawberry'.count('r')": "3",
     '"strawberry".count("r")': "3",
@@ -126,18 +126,18 @@ REFUSED = [
     "2**65",
     "10000000**2",
     "0.5**-10000",
-    f"{LARGEST_NUMBER} + 1",
-    f"{LARGEST_NUMBER + 1}",
-    f"-{LARGEST_NUMBER + 1}",
+    f"{MAX_NUMBER} + 1",
+    f"{MAX_NUMBER + 1}",
+    f"-{MAX_NUMBER + 1}",
     "9" * 100,
     "1e400",
     "-1e400",
     "1e400 - 1e400",
     "1e400 * 0",
-    "1" * (LONGEST_EXPRESSION + 1),
-    "1+" * (LONGEST_EXPRESSION // 2) + "11",
+    "1" * (MAX_CHARACTERS + 1),
+    "1+" * (MAX_CHARACTERS // 2) + "11",
     "(" * 100 + "1" + ")" * 100,
-    "'" + "a" * LONGEST_EXPRESSION + "'.count('a')",
+    "'" + "a" * MAX_CHARACTERS + "'.count('a')",
     "'\\d'.count('d')",
     "0777",
     "1__0",
@@ -156,7 +156,7 @@ def test_everything_else_is_refused(expression: str) -> None:
 
 @pytest.mark.parametrize("deep", ["-" * 199 + "1", "(" * 90 + "1" + ")" * 90, "1+" * 99 + "1"])
 def test_deep_nesting_gives_an_answer_or_none(deep: str) -> None:
-    assert len(deep) <= LONGEST_EXPRESSION
+    assert len(deep) <= MAX_CHARACTERS
     assert calculate(deep) in (None, "-1", "1", "100")
 
 
@@ -186,7 +186,7 @@ any_text = st.one_of(st.text(max_size=210), st.lists(pieces, max_size=60).map(""
 def test_never_raises_and_never_hangs(expression: str) -> None:
     answer = calculate(expression)
     if answer is not None:
-        assert abs(float(answer)) <= LARGEST_NUMBER
+        assert abs(float(answer)) <= MAX_NUMBER
         assert len(answer) <= 30
 
 
@@ -194,7 +194,7 @@ def test_never_raises_and_never_hangs(expression: str) -> None:
 @given(a=st.integers(-(10**9), 10**9), b=st.integers(-(10**9), 10**9), op=st.sampled_from("+-*"))
 def test_integers_are_exact(a: int, b: int, op: str) -> None:
     right = {"+": a + b, "-": a - b, "*": a * b}[op]
-    assert calculate(f"({a}) {op} ({b})") == (str(right) if abs(right) <= LARGEST_NUMBER else None)
+    assert calculate(f"({a}) {op} ({b})") == (str(right) if abs(right) <= MAX_NUMBER else None)
 
 
 @settings(max_examples=200, deadline=None)

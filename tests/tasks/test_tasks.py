@@ -104,7 +104,7 @@ def test_marks_become_calls() -> None:
 
 
 @pytest.mark.parametrize("mark", ["<<2+2=5>>", "<<x=5>>", "<<2+=4>>", "<<import os=1>>"])
-def test_a_mark_that_is_wrong_is_no_call(mark: str) -> None:
+def test_a_wrong_mark_is_not_a_call(mark: str) -> None:
     assert gsm8k.parts(f"so {mark}5 it is") == [{"type": "text", "text": "so 5 it is"}]
 
 
