@@ -255,6 +255,8 @@ def decode(bench: Bench) -> None:
         for rows in (1, 8):
             greedy: list[list[int]] = []
             for way, choose in ways_to_decode(bench).items():
+                if way == "fused" and rows > 1:  # compiling takes longer than it is worth
+                    continue
                 try:
                     decode_way(bench, model, rows, way, choose, bandwidth, greedy)
                 except Exception as error:  # another way may work

@@ -203,6 +203,15 @@ def test_a_long_sum_is_taken_in_parts() -> None:
     torch.testing.assert_close(out, a @ b)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_products_are_added_in_the_wider_type(kind: torch.dtype) -> None:
+    a, b = drawn(5, 7, dtype=kind), drawn(7, 3, seed=1, dtype=kind)
+    total = torch.full((5, 3), 256.0)
+    fused._add_product(total, a, b)
+    fused._add_product(total, a, b)
+    torch.testing.assert_close(total, 256 + 2 * (a.float() @ b.float()), rtol=1e-4, atol=0.05)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
 def test_loss_with_large_and_small_logits(scale: float) -> None:
     x, weight, targets = problem(6, 8, 32, scale)

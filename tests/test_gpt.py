@@ -177,6 +177,25 @@ def test_bfloat16_activations_train() -> None:
     assert all(weight.grad.dtype == torch.float32 for weight in model.parameters())
 
 
+def test_one_product_for_queries_keys_and_values_is_three() -> None:
+    """As on CUDA: with gradients while training, of one matrix where the weights are frozen."""
+    model = random_model(2, 300, 32, torch.float64)
+    attention, x = model.h[1].attn, torch.randn(2, 8, 128, dtype=torch.float64)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    found = []
+    for joined in (False, True):
+        parts = attention.project(x, joined)
+        model.zero_grad()
+        sum((i + 1) * part.square().sum() for i, part in enumerate(parts)).backward()
+        grads = [c.weight.grad.clone() for c in (attention.c_q, attention.c_k, attention.c_v)]
+        found.append((*parts, *grads))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    attention.join()
+    torch.testing.assert_close(attention.project(x, True), found[0][:3])
+    assert all(torch.equal(before[n], w) for n, w in model.state_dict().items())
+
+
 def test_positions_beyond_max_seq_len() -> None:
     """The rotary tables grow; what they held stays the same."""
     model = random_model(1, 300, 16, torch.float64)

@@ -27,11 +27,13 @@ def set_gradients(model: GPT, seed: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_matrices_move_as_with_torchs_muon(weight_decay: float) -> None:
+def test_matrices_move_as_with_torchs_muon(weight_decay: float, dtype: torch.dtype) -> None:
     ours, theirs = small_model(), small_model()
     config = OptimConfig(weight_decay=weight_decay)
     optimizer = MuonAdamW(ours, config)
+    optimizer.dtype = dtype
     matrices = {n: w for n, w in theirs.named_parameters() if n.startswith("h.")}
     reference = torch.optim.Muon(
         matrices.values(), lr=config.matrix_lr, momentum=0.95, weight_decay=weight_decay
@@ -45,7 +47,7 @@ def test_matrices_move_as_with_torchs_muon(weight_decay: float) -> None:
     for name, weight in matrices.items():
         moved = (weight - before[name]).norm()
         apart = (weight - dict(ours.named_parameters())[name]).norm()
-        # torch's iteration runs in bfloat16 (8 bits of mantissa), ours in float32.
+        # torch's iteration runs in bfloat16 (8 bits of mantissa), ours in either.
         assert apart < 0.02 * moved, name
 
 
@@ -114,12 +116,15 @@ def test_state_taken_over_gives_the_same_next_step() -> None:
     assert not torch.equal(one.wte.weight, third_model.wte.weight)
 
 
-def test_a_resumed_state_is_on_the_device_where_the_first_update_needs_it() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_resumed_state_is_on_the_device_where_the_first_update_needs_it(dtype) -> None:
     """With fake tensors, which know devices and hold nothing; a fused kernel takes one device."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):
             model = GPT(GPTConfig(depth=2, vocab_size=300, max_seq_len=16))
+        model.dtype = dtype
         optimizer = MuonAdamW(model, OptimConfig())
+        assert optimizer.dtype == dtype
         saved = {n: torch.empty(t.shape) for n, t in optimizer.state_tensors().items()}
         optimizer.load_state_tensors(saved)
         for weight in model.parameters():
@@ -127,6 +132,8 @@ def test_a_resumed_state_is_on_the_device_where_the_first_update_needs_it() -> N
         assert {t.device.type for t in saved.values()} == {"cpu"}
         assert {t.device.type for t in optimizer.state_tensors().values()} == {"cuda"}
         optimizer.step(1.0)  # torch checks the devices
+        optimizer.zero_grad()
+        assert all(weight.grad is None for weight in model.parameters()), "a card's memory is short"
 
 
 def test_the_state_is_there_before_the_first_update() -> None:
