@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from nanochat.stages import CHECKPOINTS
 from nanochat.system import cli, variables
 from nanochat.system.errors import UserError
 
@@ -105,7 +106,7 @@ def encode(path: Path, model_tag: str | None) -> None:
 
         found = [
             c
-            for stage in reversed(checkpoints.STAGES)
+            for stage in reversed(CHECKPOINTS)
             for c in checkpoints.find_all(stage, model_tag)
         ]
         where = (

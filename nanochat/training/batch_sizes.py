@@ -1,8 +1,8 @@
-"""Gigabytes of memory to batch sizes: the guide's table, and its rule made to hold.
+"""From gigabytes of memory to batch sizes.
 
-The rule: total_batch_size is a multiple of device_batch_size x max_seq_len. Where a derived or
-inherited number breaks it, the number is raised and one line says so; only two explicit values
-that disagree are refused.
+One rule holds: total_batch_size is a multiple of device_batch_size x max_seq_len. A derived or
+inherited number that breaks it is raised, and one line says so; only two explicit values that
+disagree are refused.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from nanochat.system import memory
 from nanochat.system.errors import UserError
 from nanochat.system.log import counted
 
-# (at least this many GB, sequences a device, tokens an evaluation); the last row is "less".
+# (GB at least, rows per micro-batch, tokens per evaluation); the last row is for less.
 TABLE = ((128, 16, 65_536), (64, 8, 32_768), (32, 4, 16_384), (0, 1, 8_192))
-# Tokens of a micro-batch on a card, where a step has so many: small ones leave most of it idle.
+# Tokens of a micro-batch on a card, where a step has so many: smaller ones leave most of it idle.
 CARD_TOKENS = 32_768
-CARD_SHARE = 0.9  # of a card's memory that a plan may fill: its context and the desktop take some
+CARD_SHARE = 0.9  # of a card's memory that a plan may fill: the desktop and the driver take some
 TOO_LARGE = "set a smaller DEVICE_BATCH_SIZE, MAX_SEQ_LEN or DEPTH"  # where memory runs out
-SMALLEST_TOTAL = 512  # tokens; a single row of 256 would make a step too noisy to learn from
+MIN_TOTAL = 512  # tokens; a single row of 256 would make a step too noisy to learn from
 
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """What one optimiser step is made of; `notes` are lines for the user about raised numbers."""
+    """What one step is made of, in rows and tokens; `notes` tell the user of raised numbers."""
 
     device_batch_size: int
     total_batch_size: int
@@ -35,7 +35,7 @@ class BatchSizes:
     notes: tuple[str, ...] = ()
 
     def grad_accum(self, max_seq_len: int) -> int:
-        """Micro-batches a step."""
+        """Micro-batches per step."""
         return self.total_batch_size // (self.device_batch_size * max_seq_len)
 
 
@@ -75,8 +75,8 @@ def batch_sizes(
 ) -> BatchSizes:
     """Resolve the batch sizes; explicit values win over inherited ones, those over the table.
 
-    fits: on a card, whether it has the memory for so many sequences at once; memory_gb is the
-    computer's and says nothing about it.
+    fits: on a card, whether its memory holds so many rows at once; memory_gb is the computer's
+    and says nothing about it.
 
     Tokens: total_batch_size, eval_tokens, split_tokens. Raises UserError where two explicit values
     disagree, naming the nearest totals that work.
@@ -99,12 +99,12 @@ def batch_sizes(
             f"max_seq_len = {device} x {max_seq_len} = {tokens}; the nearest that work: {nearest}"
         )
     if total_batch_size is not None and total_batch_size % tokens:
-        # Only the total was given: shrink the micro-batch until it divides, if any does.
+        # Only the total was given: shrink the micro-batch until it divides it, if any does.
         fitting = [d for d in range(device, 0, -1) if total_batch_size % (d * max_seq_len) == 0]
         if fitting:
             notes.append(f"device_batch_size lowered from {device} to {fitting[0]} to divide it")
             device, tokens = fitting[0], fitting[0] * max_seq_len
-    wanted = total_batch_size or inherited_total or max(tokens, SMALLEST_TOTAL)
+    wanted = total_batch_size or inherited_total or max(tokens, MIN_TOTAL)
     return BatchSizes(
         device,
         _raised("total_batch_size", wanted, tokens, notes),
@@ -126,7 +126,7 @@ def _raised(name: str, value: int, multiple: int, notes: list[str]) -> int:
 
 
 def fits_card(model: GPTConfig) -> Callable[[int], bool] | None:
-    """Whether a card has the memory to train so many rows at once; None where there is no card."""
+    """Whether a card's memory holds the training of so many rows at once; None without a card."""
     card = memory.card()
     if card is None:
         return None
@@ -135,7 +135,7 @@ def fits_card(model: GPTConfig) -> Callable[[int], bool] | None:
 
 
 def batch_in_words(batch: BatchSizes, max_seq_len: int) -> str:
-    """What one optimiser update reads.
+    """What one step reads.
 
     >>> batch_in_words(BatchSizes(4, 1024, 0, 0), 256)
     '4 rows x 256 tokens = 1,024 tokens per step'

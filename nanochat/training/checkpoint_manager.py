@@ -1,11 +1,11 @@
 """Checkpoints: <stage>_checkpoints/<tag>/step_000050/, whole or not there, no pickle.
 
-model.safetensors, optimizer.safetensors (optimiser, random state), tokenizer.json, and state.json:
-all the rest that a resume needs, the model's shape, and the checksums of the other files and its
-own. A checkpoint is complete in itself; a damaged one is named, and the newest whole one before it
-is taken. Newest is what was saved last: each save takes the next number, since clocks go back and
-a run that passed over a damaged checkpoint is at an earlier step. best.json in the tag's folder
-points to the step of the lowest loss on held-out data.
+model.safetensors, optimizer.safetensors, tokenizer.json, and state.json: everything else that a
+resume needs, the model's shape, and the checksums of the other files and its own. A checkpoint is
+complete in itself. A damaged one is named and skipped, and the newest whole one is taken. Newest
+is what was saved last: each save takes the next number, since clocks can go back, and a run that
+skipped a damaged checkpoint is at an earlier step. best.json in the tag's folder points to the
+step with the lowest loss on held-out data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanochat.gpt_config import GPTConfig
+from nanochat.stages import CHECKPOINTS, stage_of
 from nanochat.system import storage
 from nanochat.system.errors import UserError
 from nanochat.system.log import say
@@ -31,12 +32,11 @@ if TYPE_CHECKING:  # torch is loaded by who loads or saves weights; a plan only 
     from nanochat.system.device import Device
 
 SCHEMA = 2
-STAGES = ("base", "mid", "sft")  # each stage's model comes from the one before
 KEPT_STEPS = 2
 OPTIMIZER = "optimizer.safetensors"
 FILES = ("model.safetensors", OPTIMIZER, "tokenizer.json")
-# The largest that a state.json from elsewhere may name: far above what is made here.
-MOST = {"depth": 64, "vocab_size": 2_000_000, "max_seq_len": 1_000_000}
+# The largest that a state.json from elsewhere may name: far above what is trained here.
+MAX = {"depth": 64, "vocab_size": 2_000_000, "max_seq_len": 1_000_000}
 LARGEST = 1e30  # of the numbers that are not counts
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -50,12 +50,12 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Optimiser updates done."""
+        """Steps done."""
         return self.state["step"]
 
     @property
     def age(self) -> tuple[int, float, int]:
-        """Sorts checkpoints, oldest first; those of before saves had numbers by time."""
+        """Sorts checkpoints, oldest first; those saved before saves had numbers, by time."""
         return self.state.get("number", 0), self.state["time"], self.step
 
     @property
@@ -64,7 +64,7 @@ class Checkpoint:
         return self.folder.parent.name
 
     def damage(self, resume: bool = False) -> str | None:
-        """What is wrong with its files, in words; None for a whole one. resume: optimiser, too."""
+        """What is wrong with its files, or None. resume: the optimizer is looked at, too."""
         for name in FILES if resume else (n for n in FILES if n != OPTIMIZER):
             path = self.folder / name
             if not path.is_file():
@@ -72,14 +72,14 @@ class Checkpoint:
             stat = path.stat()
             as_it_is = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
             if _checksum(path, as_it_is) != self.state["files"].get(name):
-                return f"{path} is damaged (its checksum is another)"
+                return f"{path} is damaged (checksum mismatch)"
         return None
 
     def model_config(self) -> GPTConfig:
-        """The shape of the model inside. Raises UserError for one that can't be meant."""
+        """The shape of the model inside. Raises UserError for one that makes no sense."""
         try:
             config = GPTConfig(**self.state["model"])
-            for name, most in MOST.items():
+            for name, most in MAX.items():
                 value = getattr(config, name)
                 if type(value) is not int or not 1 <= value <= most:
                     raise ValueError(
@@ -120,13 +120,15 @@ class Checkpoint:
         return model
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Optimiser and random state. Raises UserError where they are missing or damaged."""
+        """The optimizer's state. Raises UserError where it is missing or damaged."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.folder / OPTIMIZER
         if not path.exists():
-            raise UserError(f"{self.folder} has no optimiser: it can be used, but not resumed")
+            raise UserError(
+                f"{self.folder} has no optimizer state: it can be used, but not resumed"
+            )
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
@@ -140,7 +142,7 @@ def _unusable(path: Path, error: Exception) -> UserError:
 
 @cache
 def _checksum(path: Path, as_it_is: tuple[int, int, int]) -> str:
-    """Looked at once per process, while the file stays as it is (inode, size, time)."""
+    """Computed once per process, as long as the file stays as it is (inode, size, time)."""
     return storage.checksum(path)
 
 
@@ -150,7 +152,7 @@ def _say_once(line: str) -> None:
 
 
 def check_tag(tag: str) -> str:
-    """Return the tag. Raises UserError for one that is no plain file name."""
+    """Return the tag. Raises UserError for one that is not a plain file name."""
     if not TAG.fullmatch(tag):
         raise UserError(
             f"model_tag={tag!r}: letters, digits, dot, dash, underscore only, such as d4 or my-d6"
@@ -184,7 +186,7 @@ def find_all(stage: str, tag: str | None = None) -> list[Checkpoint]:
 
 def _next_number() -> int:
     """Of the save that is about to be made: above every other one in the base dir."""
-    return 1 + max((c.age[0] for stage in STAGES for c in find_all(stage)), default=0)
+    return 1 + max((c.age[0] for stage in CHECKPOINTS for c in find_all(stage)), default=0)
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -205,9 +207,9 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def newest_whole(found: list[Checkpoint], resume: bool = True) -> Checkpoint | None:
-    """The last of them that is whole, naming each damaged one after it.
+    """The last of them that is whole; names each damaged one after it.
 
-    resume: the optimiser of an unfinished one must be whole, too; False where it is only used.
+    resume: the optimizer of an unfinished one must be whole, too; False where it is only used.
     """
     for checkpoint in reversed(found):
         damage = checkpoint.damage(resume and not checkpoint.state["finished"])
@@ -220,7 +222,7 @@ def newest_whole(found: list[Checkpoint], resume: bool = True) -> Checkpoint | N
 def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpoint:
     """The checkpoint asked for; without a tag the newest one's, without a step its last whole one.
 
-    Raises UserError that says what there is.
+    Raises UserError that says which exist.
     """
     if tag is not None:
         check_tag(tag)
@@ -231,7 +233,7 @@ def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpo
     if whole is not None:
         return whole
     if found:
-        raise UserError(f"no checkpoint of {stage} {found[-1].tag} is whole: train it again")
+        raise UserError(f"every checkpoint of {stage} {found[-1].tag} is damaged: train it again")
     if of_tag and step is not None:
         steps = ", ".join(str(c.step) for c in of_tag)
         raise UserError(f"{stage} {tag or of_tag[-1].tag} has no step {step}; there is: {steps}")
@@ -243,15 +245,15 @@ def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpo
 
 
 def free_tag(stage: str, wanted: str | None, default: str) -> str:
-    """A tag under which nothing stands: the default, else default-2, default-3, ...
+    """A tag that is free: the default, else default-2, default-3, ...
 
     Raises UserError where the wanted one is taken: nothing is overwritten.
     """
     if wanted is not None:
         if is_there(stage, check_tag(wanted)):
             raise UserError(
-                f"model_tag={wanted}: a {stage} model of that name is there; choose another name, "
-                "or continue it with --resume"
+                f"model_tag={wanted}: a {stage} model of that name already exists; choose another "
+                "name, or continue it with --resume"
             )
         return wanted
     names = (default if n == 1 else f"{default}-{n}" for n in range(1, 10_000))
@@ -259,12 +261,12 @@ def free_tag(stage: str, wanted: str | None, default: str) -> str:
 
 
 def is_there(stage: str, tag: str) -> bool:
-    """Whether any checkpoint stands under that tag, damaged ones too."""
+    """Whether any checkpoint exists under that tag, even a damaged one."""
     return any((stage_folder(stage) / tag).glob("step_*"))
 
 
 def set_aside(stage: str, tag: str) -> str | None:
-    """Give an earlier result under this tag a free name, which is returned; None where none is."""
+    """Rename an earlier result under this tag to a free name, and return that; None without one."""
     if not is_there(stage, tag):
         return None
     names = (f"{tag}-old{i}" for i in range(1, 10_000))
@@ -274,8 +276,8 @@ def set_aside(stage: str, tag: str) -> str | None:
 
 
 def _how_to_get(stage: str) -> str:
-    command = {"base": "base_train", "mid": "mid_train", "sft": "chat_sft"}[stage]
-    return f"run python -m scripts.{command}, or bash dev/runcpu.sh for all stages"
+    script = stage_of(stage).script
+    return f"run python -m {script}, or bash dev/runcpu.sh for all stages"
 
 
 def save(
@@ -285,9 +287,9 @@ def save(
     tokenizer: Tokenizer,
     optimizer_tensors: dict[str, Tensor],
 ) -> Path:
-    """Write the checkpoint of state["step"], read it again, then drop what it makes superfluous.
+    """Write the checkpoint of state["step"], read it back, then delete what it replaces.
 
-    Raises UserError where there is no room, or the disk gives other bytes than it was given.
+    Raises UserError where there is no room, or the disk returns other bytes than were written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -297,6 +299,8 @@ def save(
     whole = {name: tensor.detach().contiguous() for name, tensor in optimizer_tensors.items()}
     tensors = [*weights.values(), *whole.values()]
     storage.check_space(folder, sum(t.numel() * t.element_size() for t in tensors) + 2**20)
+    # Under another name until it is complete: a power cut at any moment leaves either the whole
+    # checkpoint or none (tests/training/test_power_cut.py replays each moment).
     with storage.new_folder(folder) as beside:
         try:
             save_file(weights, beside / "model.safetensors")
@@ -308,16 +312,17 @@ def save(
         files = {name: storage.checksum(beside / name) for name in FILES}
         whole_state = {"schema": SCHEMA, "number": _next_number(), **state, "files": files}
         storage.write_sealed(beside / "state.json", whole_state)
+    # Only a checkpoint that was read back may push an older one out.
     written = Checkpoint(folder, _read_state(folder / "state.json"))
     damage = written.damage(resume=True)
     if damage is not None:
-        raise UserError(f"{damage} just after it was written: the disk can't be trusted")
+        raise UserError(f"{damage} right after it was written: the disk can't be trusted")
     _prune(stage, written)
     return folder
 
 
 def _prune(stage: str, newest: Checkpoint) -> None:
-    """Keep the last whole ones and the best; a finished stage keeps only the newest's optimiser."""
+    """Keep the last whole ones and the best; a finished stage keeps only the newest's optimizer."""
     older = [c for c in find_all(stage, newest.tag) if c.folder != newest.folder]
     best, kept = _best(stage, newest.tag), 1
     for checkpoint in reversed(older):
@@ -333,7 +338,7 @@ def _prune(stage: str, newest: Checkpoint) -> None:
 
 
 def _best(stage: str, tag: str) -> dict[str, Any] | None:
-    """What best.json says: {"step", "loss"}; None where it is not there or damaged."""
+    """What best.json says: {"step", "loss"}; None where it is missing or damaged."""
     try:
         best = storage.read_sealed(stage_folder(stage) / check_tag(tag) / "best.json")
     except storage.Damaged:

@@ -8,16 +8,16 @@ import torch
 
 from nanochat.data.dataloader import Batch, Position
 
-DECAY = 0.98  # of the running means: about the last 50 updates count
-SETTLED = 20  # updates until a running mean is believed
+DECAY = 0.98  # of the running means: about the last 50 steps count
+SETTLED = 20  # steps until a running mean is trusted
 LOSS_JUMP = 4.0  # nats above the running mean; from a good batch to a bad one it is less than 1
 NORM_JUMP = 1_000.0  # times the running mean
-# How memory that is full is said by MPS, by cuBLAS and cuDNN, and by a Metal command buffer.
+# How MPS, cuBLAS and cuDNN, and a Metal command buffer say that memory is full.
 FULL = ("out of memory", "_status_alloc_failed", "insufficient memory")
 
 
 class Diverged(Exception):
-    """Loss or gradient norm can't be right; raised before the update, so nothing is spoilt.
+    """Loss or gradient norm can't be right; raised before the update, so no weight is spoiled.
 
     position: in the stream, after the batch at which it happened.
     """
@@ -28,29 +28,31 @@ class Diverged(Exception):
 
 
 class OutOfMemory(Exception):
-    """The device's memory is full before anything was updated: less at once may fit."""
+    """The device's memory ran out before anything was updated: less at once may fit."""
 
 
 class DivergenceGuard:
-    """Knows the usual loss and gradient norm, and raises Diverged before an update from others."""
+    """Remembers the usual loss and gradient norm, and raises Diverged where one is far off."""
 
     def __init__(self) -> None:
-        self.updates = 0
+        self.steps = 0
         self.loss = self.norm = 0.0  # running means
 
     def check(self, loss: float, norm: float, position: Position | None = None) -> None:
-        """loss in nats a supervised token, norm of the whole gradient; both are remembered."""
+        """loss in nats per supervised token, norm of the whole gradient; remembers both."""
         what = f"loss {loss:.3f}, gradient norm {norm:.3g}"
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise Diverged(what, position)
-        if self.updates >= SETTLED and loss > self.loss + LOSS_JUMP:
+        # Only once the means have settled: a new model's loss falls by nats within a few steps.
+        if self.steps >= SETTLED and loss > self.loss + LOSS_JUMP:
             raise Diverged(f"{what}, after a mean loss of {self.loss:.3f}", position)
-        if self.updates >= SETTLED and norm > self.norm * NORM_JUMP:
+        if self.steps >= SETTLED and norm > self.norm * NORM_JUMP:
             raise Diverged(f"{what}, after a mean norm of {self.norm:.3g}", position)
-        decay = min(DECAY, self.updates / (self.updates + 1))
+        # The first steps average plainly, or a mean that began at 0 would be trusted too soon.
+        decay = min(DECAY, self.steps / (self.steps + 1))
         self.loss = decay * self.loss + (1 - decay) * loss
         self.norm = decay * self.norm + (1 - decay) * norm
-        self.updates += 1
+        self.steps += 1
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, fields
 
-import torch
-
 from nanochat.conversation import render_prompt
 from nanochat.engine import Engine
 from nanochat.sampling import Sampling
@@ -28,15 +26,15 @@ from nanochat.training.stage_run import StageRun
 COMPLETIONS = ("The capital of France is", "The opposite of hot is", "Once there was a")
 QUESTIONS = ("What color is the sky?", "What is the opposite of hot?", "Who are you?")
 RETRY_SAVE_S, RETRY_LAST_SAVE_S = 60, 12 * 3600
-MOST_ROLLBACKS = 3  # to one and the same step
+MAX_ROLLBACKS = 3  # to one and the same step
 
 
 class Save:
-    """Write a checkpoint: every save_every updates or save_minutes, at the end, when interrupted.
+    """Write a checkpoint: every save_every steps or save_minutes, at the end, when interrupted.
 
-    A write that fails leaves the checkpoints before it, and the run continues: it is tried again
-    after a minute; after the last step for a night, in which somebody may free some space, or
-    until a signal comes.
+    A write that fails leaves the checkpoints before it intact, and training continues; the next
+    try comes after a minute. After the last step it keeps trying for a night, in which somebody
+    may free some space, or until a signal comes.
     """
 
     def __init__(self, run: StageRun, optimizer: MuonAdamW, signals: Signals) -> None:
@@ -49,6 +47,7 @@ class Save:
     def due(self, step: int, last: bool) -> bool:
         every = self.run.settings.save_every
         by_step = every > 0 and step > 0 and step % every == 0
+        # A rollback needs a checkpoint to go back to, from the very first step on.
         by_step |= step == 0 and self.run.settings.on_divergence == "rollback"
         return step != self.saved_step and (last or by_step or time.monotonic() >= self.next_s)
 
@@ -75,12 +74,13 @@ class Save:
                     raise Failure(self.last_saved(state.step)) from None
 
     def last_saved(self, step: int) -> str:
-        """After a save of this step that failed: what is lost, and what is not."""
-        at = f"step {self.saved_step} is" if self.saved_step >= 0 else "nothing of it is"
-        return f"step {step} could not be saved; {at} on the disk"
+        """After a save of this step failed: what is lost, and what is not."""
+        on_disk = f"step {self.saved_step} is" if self.saved_step >= 0 else "nothing is"
+        return f"step {step} could not be saved; {on_disk} on the disk"
 
     def _write(self, state: TrainState, last: bool) -> None:
         run = self.run
+        # Neither is a property of the run: where it logs, and how this command was meant.
         config = {
             f.name: getattr(run.config, f.name)
             for f in fields(run.config)
@@ -97,24 +97,23 @@ class Save:
             "batch": asdict(run.batch),
             "planned_tokens": run.planned_tokens,
             "choices": run.run_time_choices(),
-            "tokenizer_sha256": run.tokenizer.sha256,
             "machine": f"{platform.platform()}, Python {platform.python_version()}",
             "git_commit": _git_commit(),
         }
-        tensors = self.optimizer.state_tensors() | {"random.torch": torch.get_rng_state()}
+        tensors = self.optimizer.state_tensors()
         checkpoints.save(run.kind, whole, run.model, run.tokenizer, tensors)
 
 
 def _failed(what: str, error: Exception, run: StageRun) -> dict[str, float]:
-    """Say it in a line: what is measured or shown on the way must not end a training run."""
+    """Say it in a line: a measurement on the way must not end a training run."""
     reason = (str(error).splitlines() or [""])[0]
     kept = cli.keep_traceback(run.kind)
-    say(f"{what} failed, training is not affected: {type(error).__name__}: {reason}{kept}")
+    say(f"{what} failed; training is not affected: {type(error).__name__}: {reason}{kept}")
     return {}
 
 
 class Evaluate:
-    """Measure on held-out data, after the save; what fails or is not a number is left out."""
+    """Measure on held-out data, after the save; a failure or a NaN is left out."""
 
     def __init__(self, run: StageRun, evaluate: Callable[[], dict[str, float]]) -> None:
         self.run, self.evaluate = run, evaluate
@@ -135,7 +134,8 @@ class Evaluate:
             return found
         except Exception as error:
             found = _failed(what, error, run)
-        run.device.empty_cache()  # after the except, which holds on to what had been computed
+        # Not inside the except: the exception keeps alive what had been computed.
+        run.device.empty_cache()
         return found
 
 
@@ -156,7 +156,7 @@ class Sample:
         return {}
 
     def samples(self) -> list[list[str]]:
-        """[text, what the model says] of some texts; each is said as well."""
+        """[text, what the model says] of some texts; prints each as well."""
         run = self.run
         engine = Engine(run.model, run.tokenizer)
         length = run.model.config.max_seq_len
@@ -169,7 +169,7 @@ class Sample:
                 asked = [{"role": "user", "content": text}]
                 try:
                     prompt, _ = render_prompt(asked, run.tokenizer, length - 1)
-                except UserError:  # a context of a few tokens holds no question
+                except UserError:  # a context of a few tokens has no room for a question
                     continue
             if len(prompt) < length:
                 answer = " ".join(engine.complete([prompt], sampling)[0].split())
@@ -179,16 +179,19 @@ class Sample:
 
 
 class Rollback:
-    """After a Diverged: the last checkpoint's weights and optimiser, the data after the batch."""
+    """After a Diverged: back to the last checkpoint's weights and optimizer, but not to its data.
+
+    The data continue after the bad batch: from the same place the run would diverge again.
+    """
 
     def __init__(self, run: StageRun, optimizer: MuonAdamW, metrics: Metrics, save: Save) -> None:
         self.run, self.optimizer, self.metrics, self.save = run, optimizer, metrics, save
-        self.times: Counter[int] = Counter()  # that it went back to this step
+        self.times: Counter[int] = Counter()  # step -> how often the run went back to it
 
     def __call__(self, state: TrainState, error: Diverged) -> None:
         run = self.run
         found = checkpoints.newest_whole(checkpoints.find_all(run.kind, run.tag))
-        if found is None or self.times[found.step] == MOST_ROLLBACKS:
+        if found is None or self.times[found.step] == MAX_ROLLBACKS:
             raise error
         self.times[found.step] += 1
         restore(self.optimizer, found)
@@ -197,14 +200,12 @@ class Rollback:
         state.position = error.position
         self.save.saved_step = found.step  # a later one is damaged, or of what was taken back
         self.metrics.roll_back(found.step)
-        say(f"diverged at {error}: back to step {found.step}, and past that batch")
+        say(f"diverged at {error}: back to step {found.step}, skipping that batch")
 
 
 def restore(optimizer: MuonAdamW, saved: checkpoints.Checkpoint) -> None:
-    """Optimiser and random state as they were saved."""
-    tensors = saved.optimizer_tensors()
-    torch.set_rng_state(tensors.pop("random.torch"))
-    optimizer.load_state_tensors(tensors)
+    """The optimizer as it was saved. (Nothing draws from torch's global generator.)"""
+    optimizer.load_state_tensors(saved.optimizer_tensors())
 
 
 def _git_commit() -> str | None:

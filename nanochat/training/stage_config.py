@@ -1,4 +1,4 @@
-"""The flags of every training stage, apart from stage.py so that --help need not load torch."""
+"""The flags of every training stage, in a file without torch so that --help appears at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from nanochat.stages import Stage
 from nanochat.system import cli, variables
 
 # What a resumed run may not change: a step would no longer be the same step.
-# (time_budget_s may change: it says how long from now.)
+# (time_budget_s may change: it says how long from now on.)
 PLANNED = (
     "num_iterations", "warmup", "warmdown", "total_batch_size", "max_seq_len", "data",
     "data_shards", "seed", "depth",
 )  # fmt: skip
-# What it takes over unless this command says otherwise. All of these are None where not given:
-# a default such as 0 or False could not be told from the same value given to change a saved one.
+# What it takes over unless this command says otherwise. Each of these flags is None where it was
+# not given: a default of 0 or False could not be told from the same value, typed to change a saved
+# one.
 TAKEN_OVER = (
     "device_batch_size", "device_type", "dtype", "compile", "eval_every", "eval_tokens",
     "save_every", "save_minutes", "on_divergence", "memory_gb", "wandb_run",
@@ -24,7 +25,7 @@ TAKEN_OVER = (
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Learning rates at their peak, and what else an optimiser needs; the defaults are base's."""
+    """Learning rates at their peak, and what else the optimizer needs; the defaults are base's."""
 
     embedding_lr: float = 0.3
     unembedding_lr: float = 0.004
@@ -35,7 +36,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class OptimFlags:
-    """The same as flags. None: the default for base, inherited for mid and SFT."""
+    """The same as flags, where None means: the default for base, inherited for mid and SFT."""
 
     embedding_lr: float | None = None
     """peak learning rate of the token embedding, AdamW (default: 0.3)"""
@@ -46,16 +47,16 @@ class OptimFlags:
     weight_decay: float | None = None
     """decoupled weight decay of the matrices (default: 0)"""
     grad_clip: float | None = None
-    """the gradient's global norm is cut to this; 0 turns it off (default: 1)"""
+    """clip the gradient's global norm to this; 0 turns clipping off (default: 1)"""
 
     def __post_init__(self) -> None:
-        """Refuse negative numbers by name."""
+        """Check the numbers; raises ValueError with the name and the rule."""
         for name, value in asdict(self).items():
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}={value}: it must be 0 or more")
 
     def over(self, below: OptimConfig) -> OptimConfig:
-        """What was given, else what is below.
+        """These where they were given, else those of `below`.
 
         >>> OptimFlags(matrix_lr=0.1).over(OptimConfig(matrix_lr=0.2, grad_clip=2.0)).grad_clip
         2.0
@@ -73,31 +74,31 @@ class StageConfig:
     model_tag: str | None = None
     """name of the model (default: d<depth> for base, the newest for mid and SFT)"""
     num_iterations: int | None = None
-    """optimiser updates (default: 50 base, 100 mid, 100 SFT)"""
+    """steps (default: 50 base, 100 mid, 100 SFT)"""
     time_budget_s: float | None = None
     """seconds for the whole stage, instead of num_iterations"""
     warmup: float | None = None
-    """share of the updates in which the learning rate rises from 0 (default: 0)"""
+    """share of the steps in which the learning rate rises from 0 (default: 0)"""
     warmdown: float | None = None
-    """share of the updates in which it falls to 0 (default: 0.4, SFT 0.8)"""
+    """share of the steps in which it falls to 0 (default: 0.4, SFT 0.8)"""
     device_batch_size: int | None = None
     """rows per micro-batch (default: by memory)"""
     total_batch_size: int | None = None
-    """tokens per optimiser update, a multiple of device_batch_size x max_seq_len"""
+    """tokens per step, a multiple of device_batch_size x max_seq_len"""
     max_seq_len: int | None = None
     """tokens per row, the context length (default: 256, then inherited)"""
     data: str | None = None
     """tinyworld, fineweb, or a folder of your own (default: tinyworld, then inherited)"""
     eval_every: int | None = None
-    """updates between evaluations; 0: only at the end (default: 0)"""
+    """steps between evaluations; 0: only at the end (default: 0)"""
     eval_tokens: int | None = None
-    """held-out tokens an evaluation (default: by memory)"""
+    """held-out tokens per evaluation (default: by memory)"""
     save_every: int | None = None
-    """updates between checkpoints; 0: by time only (default: 0)"""
+    """steps between checkpoints; 0: by time only (default: 0)"""
     save_minutes: float | None = None
     """minutes between checkpoints; 0: only at the end, and when interrupted (default: 10)"""
     on_divergence: str | None = None
-    """stop, or rollback: back to the last checkpoint and past the bad batch (default: stop)"""
+    """stop, or rollback: back to the last checkpoint, skipping the bad batch (default: stop)"""
     resume: bool = False
     """continue an interrupted run from the step at which it stopped"""
     dry_run: bool = False
@@ -105,7 +106,7 @@ class StageConfig:
     memory_gb: int | None = None
     """memory to plan with, in GB (default: this machine's)"""
     device_type: str | None = None
-    """cuda, mps or cpu (default: the best there is)"""
+    """cuda, mps or cpu (default: the best available)"""
     dtype: str | None = None
     """float32 or bfloat16 for activations (default: bfloat16 on cuda only)"""
     compile: bool | None = None
@@ -116,10 +117,10 @@ class StageConfig:
     wandb_run: str | None = None
     """also send the metrics to Weights & Biases, as a run of this name (default: off)"""
     log_file: Path | None = None
-    """append everything that is said to this file, too"""
+    """also append everything that is printed to this file"""
 
     def __post_init__(self) -> None:
-        """Refuse nonsense by name, with the rule."""
+        """Check the flags; raises ValueError with the value and the rule."""
         variables.check(self)
         for name in ("warmup", "warmdown"):
             value = getattr(self, name)

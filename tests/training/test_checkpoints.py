@@ -109,7 +109,7 @@ def test_where_nothing_is_whole_a_stage_begins_anew_and_keeps_what_was_there(
     for path in two_steps.glob("step_*/model.safetensors"):
         flip(path, 12345)
     forget_what_was_seen()
-    with pytest.raises(UserError, match=r"no checkpoint of base d1 is whole"):
+    with pytest.raises(UserError, match=r"every checkpoint of base d1 is damaged"):
         checkpoints.find("base", "d1")
     keep_plan("d1", [], base_iterations=6)
     called = []

@@ -66,7 +66,7 @@ def test_a_rollback_goes_back_to_the_checkpoint_and_past_the_batch(
     run_stage("base_train", num_iterations=5, save_every=2, on_divergence="rollback", **ONE_BATCH)
     said = capsys.readouterr().out
     assert "diverged at step 4" in said
-    assert "back to step 2, and past that batch" in said
+    assert "back to step 2, skipping that batch" in said
     records = [json.loads(x) for x in (base_dir / "metrics" / "base_d1.jsonl").open()]
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5]
     assert len(seen) == 4 + 3, "steps 3, 4 and 5 on batches 5, 6 and 7"

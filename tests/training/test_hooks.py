@@ -73,7 +73,7 @@ def test_an_evaluation_or_a_sample_that_fails_does_not_end_the_run(
     said = capsys.readouterr().out
     reason = f"{type(error).__name__}: {str(error).splitlines()[0]} (details: "
     for what in (*(f"evaluating base at step {n}" for n in (0, 1, 2)), "sampling from base"):
-        assert f"{what} failed, training is not affected: {reason}" in said
+        assert f"{what} failed; training is not affected: {reason}" in said
     traceback = next((base_dir / "logs").glob("crash-base-*.txt")).read_text()
     assert "in fail" in traceback
     assert len(losses(base_dir, "base_d1")) == 2
