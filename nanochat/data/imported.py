@@ -1,7 +1,7 @@
-"""A folder of one's own, of whatever is in it, made into shards and a file of conversations.
+"""A folder of your own, with whatever is in it, made into shards and a file of conversations.
 
 .txt and .md are documents; .parquet has them in a `text` column; a line of a .jsonl is a document
-or a conversation (jsonl.py). Folders in folders are read; hidden ones and our own are not.
+or a conversation (jsonl.py). Folders inside are read too, except hidden ones and our own.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from nanochat.system.log import counted, say
 
 KINDS = (".txt", ".md", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")
 SHARD_CHARACTERS = 100_000_000
-# A book in one file would be a single document; it is cut at blank lines into pieces of this size.
-MAX_DOCUMENT_CHARS = 20_000  # characters
-HELD_OUT_EVERY = 50  # every 50th document, by hash, is for validation
-SMALL_BYTES = 2_000_000
-SHOWN_EVERY = 200  # items; a small part of a second
+# A book in one file would be a single document. In pieces of this size, some of it can be held out,
+# and a batch is not all from one chapter.
+MAX_DOCUMENT_CHARS = 20_000
+HELD_OUT_EVERY = 50  # one document in 50, chosen by hash, is for validation
+SMALL_BYTES = 2_000_000  # too little to learn a language from
+SHOWN_EVERY = 200  # items; a fraction of a second
 VALIDATION = "validation.parquet"
 CONVERSATIONS = "conversations.jsonl"
 NOTES = "import.json"
@@ -37,7 +38,7 @@ NOTES = "import.json"
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds: the files that can be read, how many others, how much text about."""
+    """What a folder holds: readable files, the number of others, roughly how much text."""
 
     files: tuple[Path, ...]
     others: int
@@ -46,26 +47,24 @@ class Found:
 
     def describe(self) -> str:
         """For the plan."""
-        others = f"; {self.others} others are of no kind that is read" if self.others else ""
-        few = " (little: expect fluent nonsense in its style)" if self.is_small() else ""
+        others = f"; {counted(self.others, 'other file')} can't be read" if self.others else ""
+        small = self.text_bytes < SMALL_BYTES
+        few = " (little: expect fluent nonsense in its style)" if small else ""
         files, mb = counted(len(self.files), "file"), self.text_bytes / 1e6
         return f"{files}, {mb:.1f} MB of text{few}{others}"
 
-    def is_small(self) -> bool:
-        """Whether it is too little to learn a language from."""
-        return self.text_bytes < SMALL_BYTES
-
 
 def scan(folder: Path) -> Found:
-    """Look through a folder. Raises UserError where nothing in it can be read."""
+    """Look through a folder. Raises UserError if nothing in it can be read."""
     files, others, size = [], 0, 0.0
     digest = hashlib.sha256()
     ours = storage.base_dir().resolve()
     if ours == folder.resolve():
         raise UserError(
-            f"{folder} is the folder of both the data and what is made of them: "
-            "set NANOCHAT_BASE_DIR to another one"
+            f"{folder} can't hold both your data and what is made of it: "
+            "set NANOCHAT_BASE_DIR to another folder"
         )
+    # ~/.cache/nanochat may well lie inside: a model must not read its own checkpoints and logs.
     has_ours = ours.is_relative_to(folder.resolve())
     for path in sorted(folder.rglob("*")):
         within = path.relative_to(folder)
@@ -78,67 +77,71 @@ def scan(folder: Path) -> Found:
             continue
         status = path.stat()
         files.append(path)
-        # Compressed English text is about a third of what it was.
+        # Compression shrinks English text to about a third.
         size += status.st_size * (3 if path.suffix.lower() in (".gz", ".parquet") else 1)
+        # Size and time instead of contents: a plan must not take minutes to read them all.
         digest.update(os.fsencode(f"{within}\0{status.st_size}\0{status.st_mtime_ns}\0"))
     if not files:
         raise UserError(
-            f"{folder} has nothing that can be read ({others} other files): "
+            f"{folder} has nothing that can be read ({counted(others, 'other file')}): "
             f"put {', '.join(KINDS[:4])} files into it"
         )
     return Found(tuple(files), others, int(size), digest.hexdigest())
 
 
 def shard_folder(folder: Path) -> Path:
-    """Where the import of a folder is kept."""
+    """Where the import of a folder is kept: its name, and a hash, since many are called "data"."""
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name)[:40] or "text"
     mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
     return storage.base_dir() / "base_data" / "imported" / f"{name}-{mark}"
 
 
 def import_folder(folder: Path) -> Iterator[str]:
-    """Read everything and write the import, whole or not at all; yields what it is at.
+    """Read everything and write the import, whole or not at all; yields what it is doing.
 
-    Does nothing where the folder is as it was at its last import. Raises UserError that names the
-    file (and the line) that can't be read, or where there is too little to hold any of it out.
+    Does nothing if the folder is as it was at its last import. Raises UserError that names the file
+    (and the line) that can't be read, or if there is too little to hold any of it out.
     """
     found, target = scan(folder), shard_folder(folder)
     if (target / NOTES).exists():
         if storage.read_json(target / NOTES).get("fingerprint") == found.fingerprint:
             return
-        say(f"{folder} has changed since it was read last: reading it anew")
+        say(f"{folder} has changed since it was last read: reading it again")
+    documents = conversations = 0
     with storage.new_folder(target) as beside:
-        parts, counts = _Parts(beside), [0, 0]
+        parts = _Parts(beside)
         with open(beside / CONVERSATIONS, "w", encoding="utf-8") as talks:
             for item, path in _items(found.files):
                 if isinstance(item, str):
-                    counts[0] += 1
+                    documents += 1
                     parts.append(item)
                 else:
-                    counts[1] += 1
+                    conversations += 1
                     talks.write(json.dumps(item, ensure_ascii=False) + "\n")
-                if sum(counts) % SHOWN_EVERY == 0:
-                    talked = counted(counts[1], "conversation")
-                    yield f"{counted(counts[0], 'document')}, {talked} | {path.name}"
-        if counts[0] < 2 and counts[1]:
-            few, talked = counted(counts[0], "document"), counted(counts[1], "conversation")
+                if (documents + conversations) % SHOWN_EVERY == 0:
+                    talked = counted(conversations, "conversation")
+                    yield f"{counted(documents, 'document')}, {talked} | {path.name}"
+        few, talked = counted(documents, "document"), counted(conversations, "conversation")
+        if documents < 2 and conversations:
+            # Base training needs text, and people who have only chats to offer should not fail for
+            # that: what is said in them is text too.
             say(f"{folder} has {few}: the text of its {talked} is read as documents as well")
             for talk in jsonl.read(beside / CONVERSATIONS):
                 for piece in pieces(talk if isinstance(talk, str) else text_of(talk)):
                     parts.append(piece)
         if not parts.close():
             raise UserError(
-                f"{folder} has {counted(counts[0], 'document')}, and at least 2 are needed "
-                "(one is held out): add text, or leave NANOCHAT_DATA out for tinyworld"
+                f"{folder} has {few}, and at least 2 are needed (one is held out): "
+                "add text, or leave NANOCHAT_DATA out for tinyworld"
             )
-        if not counts[1]:
+        if not conversations:
             (beside / CONVERSATIONS).unlink()
-        notes = {"folder": str(folder), "fingerprint": found.fingerprint, "documents": counts[0]}
-        storage.write_json(beside / NOTES, notes | {"conversations": counts[1]})
+        notes = {"folder": str(folder), "fingerprint": found.fingerprint, "documents": documents}
+        storage.write_json(beside / NOTES, notes | {"conversations": conversations})
 
 
 class _Parts:
-    """Holds some documents out; of the others writes a shard whenever there is enough for one."""
+    """Holds some documents out, and writes the others to shards as they come."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count, self.pending, self.characters = folder, 0, [], 0
@@ -146,6 +149,8 @@ class _Parts:
 
     def append(self, document: str) -> None:
         """Add a document."""
+        # By its contents and not by its number: equal documents end up on the same side, and a file
+        # added later moves none from one side to the other.
         if zlib.crc32(document.encode()) % HELD_OUT_EVERY == 0:
             self.held_out.append(document)
             return
@@ -155,7 +160,8 @@ class _Parts:
             self._flush()
 
     def close(self) -> bool:
-        """Write the rest; False where there are too few documents for both parts."""
+        """Write the rest; False if there are too few documents for both sides."""
+        # With a few documents, the hash may put all of them on one side.
         if not self.held_out and self.pending:
             self.held_out.append(self.pending.pop())
         if not self.count and not self.pending and len(self.held_out) > 1:
@@ -189,7 +195,7 @@ def _items(files: tuple[Path, ...]) -> Iterator[tuple[str | Conversation, Path]]
 
 
 def pieces(text: str) -> Iterator[str]:
-    """A long text in pieces that end at a blank line, or at a line where there is none.
+    """A long text in pieces that end at a blank line; without one, at a line or a blank.
 
     >>> [len(p) for p in pieces("a" * 15_000 + "\\n\\n" + "b" * 15_000)]
     [15002, 15000]

@@ -1,8 +1,8 @@
-"""Lines of a .jsonl: documents and conversations, in the shapes in which people keep them.
+"""Lines of a .jsonl: documents and conversations, in the shapes that people keep them in.
 
 A document is an object with `text`. A conversation is a list of {role, content}, or an object with
 such a list as `messages` or `conversations`; ShareGPT's {from, value} and Alpaca's `instruction`,
-`input`, `output` are conversations as well.
+`input`, `output` are conversations too.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from nanochat.system.log import counted, say
 SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 SHAREGPT = "ShareGPT's `from` and `value`"
 ALPACA = "Alpaca's `instruction`, `input` and `output`"
-# In a string of JSON's: a NUL, or a surrogate, which is not a character where it stands alone.
+# Escapes in JSON that may not be characters: a NUL, and half of a surrogate pair.
 NO_CHARACTER = re.compile(r"\\u(0000|[dD][89a-fA-F])")
 
 
 def read(path: Path, tell: Tell = say) -> Iterator[str | Conversation]:
     """The documents and conversations of a .jsonl or .jsonl.gz, in order.
 
-    A bad line among good ones is passed over, and so is a conversation without an answer; one line
-    tells of it. Raises UserError that names the first bad line where they are not the fewer.
+    Bad lines among good ones are skipped, and so are conversations without an answer; `tell` gets
+    one line about them. Raises UserError that names the first bad line if most lines are bad.
     """
+    # Scraped and hand-edited files have a few broken lines, and nobody wants to fix 3 of 50,000
+    # before training. But if most of them are bad, it is another kind of file.
     found, shapes = Counter(good=0, bad=0, unanswered=0, cleaned=0), Counter[str]()
     first_bad = ""
+    # Not splitlines: that also splits at U+2028 and others, which JSON allows inside a string.
     for number, line in enumerate(read_text(path, tell).split("\n"), 1):
         if not line.strip():
             continue
@@ -58,25 +61,25 @@ def read(path: Path, tell: Tell = say) -> Iterator[str | Conversation]:
         raise UserError(f"{path} {first_bad}{others}")
     if found["unanswered"] and not found["good"]:
         raise UserError(
-            f"{path}: none of its {found['unanswered']} conversations has an answer of the "
-            "assistant's, so there is nothing to learn: add answers, or remove the file"
+            f"{path}: none of its {counted(found['unanswered'], 'conversation')} has an answer "
+            "from the assistant, so there is nothing to learn: add answers, or remove the file"
         )
     told = [
         f"{counted(count, 'conversation')} from {shape}" for shape, count in shapes.items() if shape
     ]
     if found["bad"]:
-        told.append(f"{counted(found['bad'], 'bad line')} passed over, first {first_bad}")
+        told.append(f"{counted(found['bad'], 'bad line')} skipped, the first: {first_bad}")
     if found["unanswered"]:
         told.append(f"{counted(found['unanswered'], 'conversation')} without an answer left out")
     if found["cleaned"]:
         cleaned = counted(found["cleaned"], "line")
-        told.append(f"{cleaned} had half characters (replaced) or NULs (left out)")
+        told.append(f"{cleaned} had half characters (replaced) or NULs (removed)")
     if told:
         tell(f"{path}: {'; '.join(told)}")
 
 
 def _item(found: Any) -> tuple[str | Conversation, str]:
-    """(document or conversation, its shape where it is not ours). Raises UserError."""
+    """(document or conversation, its shape unless it is ours). Raises UserError."""
     if isinstance(found, list):
         return _conversation(found)
     if isinstance(found, dict):
@@ -115,8 +118,9 @@ def _conversation(messages: Any, shape: str = "", system: str = "") -> tuple[Con
 
 
 def _cleaned(value: Any) -> Any:
-    """JSON without what is not a character: a lone half of one is marked, a NUL is left out."""
+    """JSON with half characters replaced and NULs removed."""
     if isinstance(value, str):
+        # Through UTF-16, where two halves side by side are one character again.
         whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return whole.replace("\0", "")
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""Files of people's to text, whatever program wrote them.
+"""People's files to text, whatever program wrote them.
 
-UTF-8 is the rule; UTF-16 and UTF-32 (Windows), and Latin-1 (old) are read as well. What had to be
-done is told, once per file.
+UTF-8 is the rule; UTF-16 and UTF-32 (Windows) and Latin-1 (old) are read too. What had to be done
+is said, once per file.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from nanochat.system.errors import UserError
 from nanochat.system.log import say
 
 UNREADABLE = (OSError, EOFError, zlib.error)  # the latter two: a damaged .gz
-# The longer mark first: UTF-32's begins with UTF-16's.
+# Longer marks first: that of UTF-32 begins with that of UTF-16.
 MARKS = {
     b"\xff\xfe\0\0": "UTF-32",
     b"\0\0\xfe\xff": "UTF-32",
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-BEGINNINGS = bytes(range(0xC0, 0x100))  # of UTF-8's longer characters
-LOOKED_AT = 100_000  # bytes, to tell what a file is
-MAX_NUL_SHARE = 0.001  # of the characters; with more of them it is not text
+BEGINNINGS = bytes(range(0xC0, 0x100))  # the first bytes of UTF-8's longer characters
+LOOKED_AT = 100_000  # bytes, to guess what a file is
+MAX_NUL_SHARE = 0.001  # of the characters; with more NULs it is not text
 
 Tell = Callable[[str], None]
 
 
 class NotText(ValueError):
-    """Bytes that no person wrote. The text says why."""
+    """Bytes that nobody wrote as text. The message says why."""
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in a file, unpacked where it is a .gz. Raises UserError that names it."""
+    """The contents of a file, decompressed if it is a .gz. Raises UserError that names it."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             return file.read()
@@ -44,7 +44,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, tell: Tell = say) -> str:
-    """The text of a file. Raises UserError that names it where it is none."""
+    """The text of a file. Raises UserError that names it if it is not text."""
     try:
         text, note = to_text(read_bytes(path))
     except NotText as error:
@@ -63,13 +63,13 @@ def to_text(raw: bytes) -> tuple[str, str]:
     (('Grüße', ''), ('Grüße', 'is not UTF-8: read as Latin-1'))
     """
     text, note = _decoded(raw)
-    # A mark in the middle is where one file was joined to another.
+    # A byte order mark in the middle: somebody joined two files.
     text = text.replace("\ufeff", "")
     nuls = text.count("\0")
     if nuls > MAX_NUL_SHARE * len(text):
-        raise NotText("it has NUL bytes as a program's files have")
+        raise NotText("it has NUL bytes, like a program's files")
     if nuls:
-        text, note = text.replace("\0", ""), note or f"has NUL bytes: left out ({nuls})"
+        text, note = text.replace("\0", ""), note or f"has NUL bytes: removed ({nuls})"
     return text, note
 
 
@@ -88,7 +88,8 @@ def _decoded(raw: bytes) -> tuple[str, str]:
 
 
 def _unmarked_wide(raw: bytes) -> str:
-    """UTF-16 without its mark: in most languages every other byte of a blank or a comma is 0."""
+    """UTF-16 without its mark, or "". In most languages a blank or a comma has one byte that is 0,
+    and always on the same side."""
     first, second = raw[::2].count(0), raw[1::2].count(0)
     if max(first, second) < max(2, len(raw) / 40) or 10 * min(first, second) > max(first, second):
         return ""
@@ -98,14 +99,14 @@ def _unmarked_wide(raw: bytes) -> str:
 
 
 def _not_quite(raw: bytes, error: UnicodeDecodeError) -> tuple[str, str]:
-    """UTF-8 with bad bytes in it where more of it is good than bad, else Latin-1."""
+    """UTF-8 with some bad bytes if its good characters outnumber them, else Latin-1."""
     text = raw.decode(errors="replace")
     bad = text.count("\ufffd") - raw.count("\ufffd".encode())
     begun = len(raw) - len(raw.translate(None, BEGINNINGS))
     if begun > 3 * bad:
         return text, f"is not all UTF-8: bad bytes replaced by \ufffd ({bad})"
     try:
-        text = raw.decode("cp1252")  # Latin-1 as Windows has it
+        text = raw.decode("cp1252")  # Latin-1 as Windows writes it
     except UnicodeDecodeError:
         text = "\0"
     if _has_controls(text):

@@ -67,7 +67,7 @@ def test_what_was_read_stays_until_the_folder_changes(
     assert taken(notes).train_shards[0].stat().st_mtime_ns == first
     (notes / "a.txt").write_text("Now it is another text.")
     source = taken(notes)
-    assert "has changed since it was read last" in capsys.readouterr().out
+    assert "has changed since it was last read" in capsys.readouterr().out
     assert "Now it is another text." in texts_of(source)
 
 
@@ -190,7 +190,7 @@ def test_what_we_made_of_a_folder_is_not_read_as_its_text(
 def test_a_folder_with_nothing_readable(tmp_path: Path, base_dir: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"nothing that can be read \(1 other files\): put .txt"):
+    with pytest.raises(UserError, match=r"nothing that can be read \(1 other file\): put .txt"):
         dataset.describe(str(tmp_path / "photos"), 4)
 
 
@@ -204,7 +204,7 @@ def test_one_short_document_is_too_few(tmp_path: Path, base_dir: Path) -> None:
 
 def test_a_small_folder_is_told_what_to_expect(notes: Path) -> None:
     assert "little: expect" in dataset.describe(str(notes), 4)
-    assert "1 others are of no kind that is read" in dataset.describe(str(notes), 4)
+    assert "; 1 other file can't be read" in dataset.describe(str(notes), 4)
     assert dataset.default_vocab_size(str(notes)) == 8_192
     with open(notes / "large.txt", "wb") as file:
         os.truncate(file.fileno(), 300_000_000)  # a hole: no disk is used

@@ -1,4 +1,4 @@
-"""Lines of people's files: documents, conversations, and what was passed over."""
+"""Lines of people's files: documents, conversations, and what was skipped."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def taken(tmp_path: Path, lines: list[Any]) -> tuple[list, list[str]]:
             "Alpaca's `instruction`, `input` and `output`",
         ),
         ('{"text": "half \\ud83d, whole \\ud83d\\ude00"}', "half \ufffd, whole \U0001f600", "half"),
-        ('{"text": "a\\u0000b"}', "ab", "NULs (left out)"),
+        ('{"text": "a\\u0000b"}', "ab", "NULs (removed)"),
         ('{"text": "the words \\\\u0000 and \\\\ud83d"}', "the words \\u0000 and \\ud83d", ""),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_few_bad_lines_are_passed_over_and_told(tmp_path: Path) -> None:
     found, told = taken(tmp_path, lines)
     assert found == [TALK] * 3
     assert told == [
-        "2 bad lines passed over, first line 2: message 1 must be the user's, not 'assistant''s; "
+        "2 bad lines skipped, the first: line 2: message 1 must be the user's, not 'assistant''s; "
         "2 conversations without an answer left out"
     ]
 
