@@ -53,20 +53,11 @@ def module_of(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, full name) of every import that is run; those for types alone are left out."""
-
-    def walk(node: ast.AST) -> Iterator[ast.stmt]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-            if isinstance(child, ast.Import | ast.ImportFrom):
-                yield child
-            yield from walk(child)
-
-    for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """(line, full name) of every import, in functions and for types alone as well."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names)
-        else:
+        elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
             yield from ((node.lineno, f"{node.module}.{name.name}") for name in node.names)
 
@@ -108,8 +99,25 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
         "if TYPE_CHECKING:\n    from nanochat.gpt import GPT\n"
         "def f():\n    from nanochat.system import log, storage\n"
     )
-    names = ["typing.TYPE_CHECKING", "os.path", "nanochat.system.log", "nanochat.system.storage"]
-    assert [name for _, name in imported(tmp_path / "a.py")] == names
+    names = {"typing.TYPE_CHECKING", "os.path", "nanochat.gpt.GPT"}
+    names |= {"nanochat.system.log", "nanochat.system.storage"}
+    assert {name for _, name in imported(tmp_path / "a.py")} == names
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Not even for a type, nor inside of a function: what needs a circle to be understood is one."""
+    modules = {module_of(path): path for path in sources("nanochat") + sources("scripts")}
+    arrows = {
+        module: {
+            name if name in modules else name.rpartition(".")[0] for _, name in imported(path)
+        }
+        & (modules.keys() - {module})
+        for module, path in modules.items()
+    }
+    while leaves := [module for module, below in arrows.items() if not below & arrows.keys()]:
+        for module in leaves:
+            del arrows[module]
+    assert arrows == {}, "each of these is in a circle, or above one"
 
 
 def test_only_scripts_and_a_few_files_print() -> None:
