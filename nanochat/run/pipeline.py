@@ -3,7 +3,7 @@
 `plan` resolves everything and writes pipeline/<tag>.json; `stages` names the stages in order;
 `stage` runs one (or skips it where it is finished, or resumes it); `killed` looks into a SIGKILL;
 `status`, `newest_tag` and `finish` read what exists. What a user changes about a run that he
-continues (FREE) becomes part of its plan.
+continues becomes part of its plan.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nanochat.run.recipe import (
 )
 from nanochat.run.records import Plan
 from nanochat.stages import STAGES, TRAINED, Stage
-from nanochat.system import cli, log
+from nanochat.system import cli, log, variables
 from nanochat.system.errors import UserError
 from nanochat.system.log import counted, duration, log_to, say
 from nanochat.training import checkpoint_manager as checkpoints
@@ -37,10 +37,8 @@ from nanochat.training.batch_sizes import TOO_LARGE
 
 NEARLY_ALL = 0.7  # of the memory; a process of that size was most likely killed for it
 COMPLETE = 3  # exit code of `status` where nothing is left to do
-# What a user typed, where it is not the field's name in capitals; and what `status` does not mind.
-VARIABLES = {"data": "NANOCHAT_DATA", "memory_gb": "MEMORY_SIZE", "time_budget_s": "TIME_BUDGET"}
-FREE = ("model_tag", "device_batch_size", "memory_gb", "memory_is_given", "time_budget_s")
-NOT_OF_THE_RUN = ("driver", "dry_run", "log_file", "fresh")
+# Fields of PlanConfig that say how a driver was called, not what a run is.
+NOT_OF_THE_RUN = ("driver", "dry_run", "log_file", "fresh", "model_tag", "memory_is_given")
 
 
 @dataclass(frozen=True)
@@ -260,13 +258,15 @@ def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
         f"{s.checkpoint}_iterations": plan.recipe.training[s.name].num_iterations for s in TRAINED
     }
     for name, given in asdict(config).items():
-        if given is None or name in (*FREE, *NOT_OF_THE_RUN) or (name, given) == ("data", "auto"):
-            continue  # what auto found is in the plan
+        if given is None or name in (*variables.changeable(), *NOT_OF_THE_RUN):
+            continue
+        if (name, given) == ("data", "auto"):  # what it found is in the plan
+            continue
         has = recipe[name] or None
         if str(given) not in (str(plan.given.get(name)), str(has)):
             had = "without it" if has is None else f"with {has}"
             raise UserError(
-                f"{VARIABLES.get(name, name.upper())}={given}: the run {tag} was started {had}; "
+                f"{variables.variable_of(name)}={given}: the run {tag} was started {had}; "
                 "leave it out to continue that run, or start another with bash dev/runcpu.sh"
             )
 
@@ -306,10 +306,9 @@ def finish(config: TagConfig) -> None:
     log_to(config.log_file)
     tag = config.model_tag or records.newest_tag()
     smoke_test = records.is_smoke_test(tag)
-    started = records.read_plan(tag).time
     answers = records.measured("chat_eval", tag)
     say()
-    say(f"{tag} finished training in {duration(max(0.0, time.time() - started))}.")
+    say(f"{tag} is trained; it took {duration(records.worked_s(tag))}.")
     if smoke_test:
         tokens = records.tokens_read(tag)
         read = f"{tokens / 1e6:.1f} M" if tokens >= 50_000 else f"{tokens:,}"

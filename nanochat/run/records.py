@@ -191,6 +191,11 @@ def worked(tag: str, now: float | None = None) -> list[Worked]:
     return stretches
 
 
+def worked_s(tag: str) -> float:
+    """Seconds of work on a tag so far, without the breaks between sessions."""
+    return sum(max(0.0, work.ended - work.started) for work in worked(tag))
+
+
 def spent_s(plan: Plan) -> float:
     """Seconds of the run's budget that its work has taken so far. Downloads do not count."""
     stretches = worked(plan.recipe.model_tag, time.time())
