@@ -1,4 +1,4 @@
-"""Get or make the text to learn from. `python -m scripts.data -n 4`"""
+"""Download or make the text to learn from. `python -m scripts.data -n 4`"""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nanochat.system.errors import Failure, UserError
 
 @dataclass(frozen=True)
 class Config:
-    """Get or make the shards of text that base training reads."""
+    """Download or make the shards of text that base training reads."""
 
     num_shards: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
-    """training shards (tinyworld: 5 MB each, fineweb: 100); the validation shard comes besides"""
+    """training shards (tinyworld: 1.4 MB each, fineweb: 100), in addition to the validation shard"""
     data: str = "tinyworld"
     """tinyworld, fineweb, or a folder of your own"""
     log_file: Path | None = None
-    """append everything that is said to this file, too"""
+    """also append everything that is printed to this file"""
 
     def __post_init__(self) -> None:
-        """Refuse nonsense by name."""
+        """Validate the flags."""
         if self.num_shards < 1:
             raise ValueError(f"num_shards={self.num_shards}: it must be 1 or more")
 
@@ -53,7 +53,7 @@ def main(config: Config) -> None:
 
 
 def fetch_tasks() -> None:
-    """Conversations, questions, CORE: what can't be had is said and left out."""
+    """Conversations, questions, CORE: what can't be had is left out, and a line says so."""
     from nanochat.data import eval_bundle, task_data
     from nanochat.system import log
 

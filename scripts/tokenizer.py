@@ -16,27 +16,27 @@ from nanochat.system.errors import UserError
 
 @dataclass(frozen=True)
 class Config:
-    """Train the tokenizer on the training shards, or encode a file with one that is there."""
+    """Train the tokenizer on the training shards, or encode a file with a trained one."""
 
     vocab_size: int | None = None
     """entries, special tokens included (default: by the data; at least 265)"""
     max_chars: int = 500_000_000
-    """characters of text to read at most"""
+    """read at most this many characters of text"""
     data: str = "tinyworld"
     """tinyworld, fineweb, or a folder of your own"""
     data_shards: int | None = None
     """training shards to read (default: all)"""
     trainer: str | None = None
-    """rustbpe or tokenizers (default: rustbpe where it was built)"""
+    """rustbpe or tokenizers (default: rustbpe if it was built)"""
     encode: Path | None = None
-    """print the ids of this text file instead, one line of ids a line of text"""
+    """print the ids of this text file instead, one line of ids per line of text"""
     model_tag: str | None = None
     """encode with the tokenizer of this model (default: the newest tokenizer)"""
     log_file: Path | None = None
-    """append everything that is said to this file, too"""
+    """also append everything that is printed to this file"""
 
     def __post_init__(self) -> None:
-        """Refuse nonsense by name."""
+        """Validate the flags."""
         variables.check(self)
         if self.max_chars < 1:
             raise ValueError(f"max_chars={self.max_chars}: it must be 1 or more")
@@ -60,6 +60,7 @@ def main(config: Config) -> None:
     line = log.StepLine(wanted)
     seen = {"documents": 0, "characters": 0}
 
+    # A generator: the trainer keeps counts and not texts, so memory does not grow with max_chars.
     def texts() -> Iterator[str]:
         for text in shards.read_epoch(source.shards_on_disk()):
             if seen["characters"] >= config.max_chars:
@@ -79,24 +80,25 @@ def main(config: Config) -> None:
     line.close()
     if trained.vocab_size < wanted:
         log.say(
-            f"the text gives a vocabulary of {trained.vocab_size:,} at most, not {wanted:,}: "
-            "no pair is left that occurs twice"
+            f"the text gives a vocabulary of at most {trained.vocab_size:,}, not {wanted:,}: "
+            "no pair of tokens occurs twice anymore"
         )
     path = storage.base_dir() / "tokenizer" / "tokenizer.json"
     trained.save(path)
     took_s = time.monotonic() - started
+    # On text that it was not trained on. More bytes per token: the model sees more text at once.
     held_out = "".join(islice(shards.read_epoch((source.val_shard,)), 200))
     ratio = len(held_out.encode()) / max(1, len(trained.encode(held_out)))
     log.say(
         f"{trained.vocab_size:,} tokens from {seen['documents']:,} documents, "
         f"{seen['characters'] / 1e6:.1f} M characters, in {took_s:.1f} s "
-        f"by {trained.trainer}; {ratio:.2f} bytes a token on held-out text"
+        f"by {trained.trainer}; {ratio:.2f} bytes per token on held-out text"
     )
     log.say(f"saved {path} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})")
 
 
 def encode(path: Path, model_tag: str | None) -> None:
-    """Print ids, one line a line of the file."""
+    """Print ids, one line per line of the file."""
     from nanochat.system import storage
     from nanochat.tokenizer import Tokenizer
 
@@ -104,16 +106,12 @@ def encode(path: Path, model_tag: str | None) -> None:
     if model_tag is not None:
         from nanochat.training import checkpoint_manager as checkpoints
 
-        found = [
-            c
-            for stage in reversed(CHECKPOINTS)
-            for c in checkpoints.find_all(stage, model_tag)
-        ]
-        where = (
-            found[0].folder / "tokenizer.json"
-            if found
-            else checkpoints.find("base", model_tag).folder
-        )
+        # A model's stages share one tokenizer: any checkpoint of it will do. Without one, `find`
+        # says which models there are.
+        stages = reversed(CHECKPOINTS)
+        found = [c for stage in stages for c in checkpoints.find_all(stage, model_tag)]
+        checkpoint = found[0] if found else checkpoints.find("base", model_tag)
+        where = checkpoint.folder / "tokenizer.json"
     tokenizer = Tokenizer.load(where)
     try:
         lines = path.read_bytes().decode().split("\n")  # a \r stays a part of its line
