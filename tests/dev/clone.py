@@ -64,12 +64,17 @@ class Clone:
         return self.root / ".venv"
 
     def fake(self, name: str, script: str) -> Path:
-        """Put a bash script of this name first on PATH."""
+        """Put a shell script of this name first on PATH."""
         path = self.bin / name
         path.unlink(missing_ok=True)
-        path.write_text(f"#!{shutil.which('bash')}\n{script}\n")
+        path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return path
+
+    def sleep_less(self) -> None:
+        """Make a second last 0.05 s, for take-overs of a lock and signs of life."""
+        real = shutil.which("sleep")
+        self.fake("sleep", f'[ "$1" != 1 ] || set -- .05; exec "{real}" "$@"')
 
     def start(self, *command: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """Start bash with these arguments, in a process group of its own."""

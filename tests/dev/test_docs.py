@@ -272,7 +272,9 @@ def test_the_status_shown_is_what_is_printed(
             state={"finished": there[3] is None, "num_iterations": int(there[3] or there[2])},
         )
     monkeypatch.setattr(records, "last_checkpoint", lambda stage, tag: found[stage.name])
-    monkeypatch.setattr(records, "read_plan", lambda tag: Plan(resolve(PlanConfig())[0], {}, 1, 0.0))
+    monkeypatch.setattr(
+        records, "read_plan", lambda tag: Plan(resolve(PlanConfig())[0], {}, 1, 0.0)
+    )
     monkeypatch.setattr(records, "measured", lambda stage, tag: {"mean": 0.5})
     if all(found.values()) and "(interrupted)" not in shown:
         with pytest.raises(SystemExit):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from clone import ROOT, Clone, clone_fixture, wait_for  # noqa: F401
 
+from nanochat import stages
 from nanochat.data import fineweb
 from nanochat.run.recipe import PlanConfig
 from nanochat.system.memory import linux_memory_gb
@@ -63,7 +64,7 @@ def test_nonsense_is_refused_by_name(clone: Clone, name: str, value: str) -> Non
 def test_the_limits_hold_for_the_flags() -> None:
     assert len(WHOLE) > 11
     assert limits()["data_shards"][1] == fineweb.LAST_SHARD
-    for name, most in checkpoint_manager.MOST.items():
+    for name, most in checkpoint_manager.MAX.items():
         assert most >= limits()[name][1], "what is made here can be loaded"
     for config in (base_train.Config, tokenizer.Config):
         for name in limits().keys() & {field.name for field in fields(config)}:
@@ -176,7 +177,7 @@ def test_base_dir_without_permission(clone: Clone) -> None:
 # Folders and files in the base dir, and where lib.sh names them.
 FOLDERS = re.findall(r"\w+", re.findall(r"\$1\"/\{(.*)\}", LIB)[0])
 READ_ONLY = re.findall("for name in (.*); do", LIB)[0].split()
-CHECKPOINTS = [f"{stage}_checkpoints" for stage in checkpoint_manager.STAGES]
+CHECKPOINTS = [f"{kind}_checkpoints" for kind in stages.CHECKPOINTS]
 PARTS = [*FOLDERS, *READ_ONLY, *CHECKPOINTS, "run.lock"]
 
 
@@ -326,6 +327,12 @@ def test_cgroup_limit(clone: Clone, group: str, limits: dict[str, str], gb: str)
 HOLD = "PROGRAM=runcpu.sh; take_lock lock 'The folder'; touch held; sleep 20"
 
 
+@pytest.fixture(name="quick")
+def quick_clone(clone: Clone) -> Clone:
+    clone.sleep_less()
+    return clone
+
+
 def hold(clone: Clone) -> subprocess.Popen[str]:
     """A process that holds the lock; its command has the driver's name in it, as a driver's has."""
     process = clone.start("-c", f"set -euo pipefail; . dev/lib.sh; {HOLD}")
@@ -333,65 +340,65 @@ def hold(clone: Clone) -> subprocess.Popen[str]:
     return process
 
 
-def test_live_holder_is_named(clone: Clone) -> None:
-    holder = hold(clone)
+def test_live_holder_is_named(quick: Clone) -> None:
+    holder = hold(quick)
     try:
-        result = clone.lib("take_lock lock 'The folder'")
+        result = quick.lib("take_lock lock 'The folder'")
         assert result.code == 2
         assert result.err.count("\n") == 1
         assert f"The folder is in use by runcpu.sh (process {holder.pid}) since 20" in result.err
-        assert (clone.root / "lock").exists()
+        assert (quick.root / "lock").exists()
     finally:
         os.killpg(holder.pid, 9)
         holder.communicate()
-    after = clone.lib("take_lock lock 'The folder'; cat lock")
+    after = quick.lib("take_lock lock 'The folder'; cat lock")
     assert after.code == 0, "a dead holder's lock is taken over"
     assert f"{holder.pid} " not in after.out
-    assert not (clone.root / "lock").exists(), "given back at the end"
+    assert not (quick.root / "lock").exists(), "given back at the end"
 
 
-def test_pid_of_a_dead_holder_used_again(clone: Clone) -> None:
+def test_pid_of_a_dead_holder_used_again(quick: Clone) -> None:
     """After a reboot the number may belong to something else."""
     host = subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
-    (clone.root / "lock").write_text(f"{os.getpid()} {host} runcpu.sh 2026-01-01 00:00:00\n")
-    assert clone.lib("take_lock lock x").code == 0
+    (quick.root / "lock").write_text(f"{os.getpid()} {host} runcpu.sh 2026-01-01 00:00:00\n")
+    assert quick.lib("take_lock lock x").code == 0
 
 
-def test_lock_of_another_machine_stands(clone: Clone) -> None:
-    (clone.root / "lock").write_text("1 elsewhere runcpu.sh 2026-01-01 00:00:00\n")
-    result = clone.lib("take_lock lock x")
+def test_lock_of_another_machine_stands(quick: Clone) -> None:
+    (quick.root / "lock").write_text("1 elsewhere runcpu.sh 2026-01-01 00:00:00\n")
+    result = quick.lib("take_lock lock x")
     assert result.code == 2
     assert "elsewhere" in result.err
     assert "rm lock" in result.err
 
 
-def test_dead_driver_whose_training_lives(clone: Clone) -> None:
+def test_dead_driver_whose_training_lives(quick: Clone) -> None:
     host = subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
-    python = clone.venv / "bin" / "python"
+    python = quick.venv / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(shutil.which("sleep") or "")
     orphan = subprocess.Popen([str(python), "20"])
     try:
-        (clone.root / "lock").write_text(f"99999999 {host} runcpu.sh 2026\n{orphan.pid}\n")
-        result = clone.lib("take_lock lock x")
+        (quick.root / "lock").write_text(f"99999999 {host} runcpu.sh 2026\n{orphan.pid}\n")
+        result = quick.lib("take_lock lock x")
         assert result.code == 2
         assert f"kill {orphan.pid}" in result.err
     finally:
         orphan.kill()
         orphan.wait()
-    assert clone.lib("take_lock lock x").code == 0
+    assert quick.lib("take_lock lock x").code == 0
 
 
-def test_lock_that_cannot_be_read(clone: Clone) -> None:
-    (clone.root / "lock").touch(0)
-    result = clone.without_privileges().lib("take_lock lock x")
+def test_lock_that_cannot_be_read(quick: Clone) -> None:
+    (quick.root / "lock").touch(0)
+    result = quick.without_privileges().lib("take_lock lock x")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert result.err.startswith("error: lock can't be read and written: chmod ")
 
 
-def test_empty_lock_is_taken_over(clone: Clone) -> None:
-    (clone.root / "lock").write_text("")
-    assert clone.lib("take_lock lock x").code == 0
+def test_empty_lock_is_taken_over(quick: Clone) -> None:
+    (quick.root / "lock").write_text("")
+    assert quick.lib("take_lock lock x").code == 0
 
 
 def test_two_at_once(clone: Clone) -> None:

@@ -60,8 +60,7 @@ def fake_python(
     script = PYTHON.replace("@VERSION@", str(version)).replace("@MACHINE@", machine)
     script = script.replace("@VENV@", venv).replace("@REAL@", f"'{sys.executable}'")
     clone.fake(name or f"python3.{version % 100}", script)
-    # The sign of life beats every second, and holds the output until then.
-    clone.fake("sleep", f'[ "$1" != 1 ] || set -- .05; exec "{shutil.which("sleep")}" "$@"')
+    clone.sleep_less()
 
 
 def setup(clone: Clone, *arguments: str, **env: str) -> Result:
