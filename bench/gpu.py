@@ -470,9 +470,7 @@ def kernels(bench: Bench, what: Callable[[], object], name: str, most: int) -> N
     """The kernels that take longest, with how often they ran."""
     from torch.profiler import ProfilerActivity
 
-    for _ in range(3):
-        what()
-    bench.device.synchronize()
+    _, first = bench.seconds(what, 1)
     kind = ProfilerActivity.CUDA if bench.is_cuda else ProfilerActivity.CPU
     with torch.profiler.profile(activities=[kind]) as profiled:
         what()
@@ -482,7 +480,8 @@ def kernels(bench: Bench, what: Callable[[], object], name: str, most: int) -> N
         for e in profiled.key_averages()
     ]
     total = sum(us for us, _, _ in rows)
-    print(f"  {name}: {total / 1e3:.2f} ms in {sum(n for _, n, _ in rows)} kernels")
+    count = sum(n for _, n, _ in rows)
+    print(f"  {name}: {total / 1e3:.2f} ms in {count} kernels; first {first:.1f} s")
     for us, count, key in sorted(rows, reverse=True)[:most]:
         print(f"    {us / 1e3:8.3f} ms {us / total:5.1%} {count:5} x {key[:100]}", flush=True)
 

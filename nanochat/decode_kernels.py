@@ -95,7 +95,7 @@ def _linear(
             y = tl.maximum(y, 0.0)
             y = y * y
         if AFTER == "softcap":
-            y = softcap * (2 * tl.sigmoid(2 * y / softcap) - 1)
+            y = softcap * (1 - 2 / (1 + tl.exp(y * (2 / softcap))))  # tanh
         if AFTER == "add":  # to the residual stream: these numbers are read by no other program
             y += tl.load(out + b * N + n, mask=n < N, other=0.0)
         tl.store(out + b * N + n, y, mask=n < N)
@@ -198,14 +198,17 @@ class FusedStep:
         assert cache.store is not None
         model, config = self.model, self.config
         width, options = config.n_embd, self._options(True)
-        _embed[(self.batch,)](
+        launch: Any = _embed[(self.batch,)]  # Triton types its constants as what they become
+        launch(
             ids, model.wte.weight, self.x, config.norm_eps,
             K=width, BLOCK_K=triton.next_power_of_2(width), **self._options(False),
         )  # fmt: skip
         grid, chunk = (self.batch * config.n_head, SPLITS), triton.cdiv(cache.room, SPLITS)
-        for layer, store in zip(model.h, cache.store, strict=True):
+        attend: Any = _attend[grid]
+        layers: list[Any] = list(model.h)
+        for layer, store in zip(layers, cache.store, strict=True):
             self._linear(self.x, layer.attn.joined_weight(), self.qkv, before="norm")
-            _attend[grid](
+            attend(
                 self.qkv, self.cos, self.sin, store[0], store[1], cache.position, cache.pad,
                 self.parts, self.stats, config.norm_eps, cache.room, chunk,
                 H=config.n_head, D=config.head_dim, SPLITS=SPLITS, TILE_S=32, **options,
@@ -227,7 +230,8 @@ class FusedStep:
         # Several rows get larger ones: every program reads (and norms, combines) all the rows.
         programs = PROGRAMS if self.batch == 1 else PROGRAMS // 4
         block_n = min(TILE // block_k, triton.next_power_of_2(max(1, n // programs)))
-        _linear[(triton.cdiv(n, block_n),)](
+        launch: Any = _linear[(triton.cdiv(n, block_n),)]
+        launch(
             x, self.stats, weight, out, config.norm_eps, config.softcap,
             B=self.batch, N=n, K=k, H=config.n_head, D=config.head_dim,
             BEFORE=before, AFTER=after, SPLITS=SPLITS, BLOCK_N=block_n, BLOCK_K=block_k,

@@ -157,8 +157,9 @@ class GPT(nn.Module):
         """
         self.requires_grad_(False).to(self.dtype)
         if self.wte.weight.device.type == "cuda":
-            for layer in self.h:
-                layer.attn.join()
+            for module in self.modules():
+                if isinstance(module, Attention):
+                    module.join()
         return self
 
     def rotary(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:

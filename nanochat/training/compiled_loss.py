@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ COMPILED_APART = {torch.float32: 0.01, torch.bfloat16: 0.1}
 COMPILE_BLOCKS = False
 
 
-def compiled_loss(model: GPT, blocks: bool = COMPILE_BLOCKS, **options: bool) -> LossOf:
+def compiled_loss(model: GPT, blocks: bool = COMPILE_BLOCKS, **options: Any) -> LossOf:
     """model.loss by torch.compile, of fixed shapes; nothing is compiled before the first call."""
     logits_pass = torch.compile(fused.logits_pass, dynamic=False, **options)
     if blocks:

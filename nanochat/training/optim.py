@@ -114,7 +114,7 @@ class MuonAdamW:
         for names, momentum in zip(self.stacks, self.momenta, strict=True):
             self._muon([self.parameters[n] for n in names], momentum, multiplier)
 
-    def _muon(self, weights: list[nn.Parameter], momentum: Tensor, multiplier: float) -> None:
+    def _muon(self, weights: list[Tensor], momentum: Tensor, multiplier: float) -> None:
         """Update the matrices of one stack. Calls on lists: on a GPU one kernel for many."""
         gradients = [w.grad for w in weights if w.grad is not None]
         momenta = momentum.unbind()
