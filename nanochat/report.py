@@ -1,7 +1,7 @@
-"""The report of a run: what came out, in words first, then every figure, with plots.
+"""The report of a run: a verdict in plain words, then every figure, with plots.
 
-Reads plans, checkpoints' state and metrics; trains and measures nothing. It can be written at any
-time, of a run that is finished or of one that was interrupted.
+It reads plans, checkpoints' state and metrics; it neither trains nor measures, so it can be written
+at any time, for a finished run or an interrupted one.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from typing import Any
 from nanochat.evals import core_tasks
 from nanochat.run import records
 from nanochat.run.records import SOME_ANSWERS
-from nanochat.stages import STAGES, TRAINED
+from nanochat.stages import CHECKPOINTS, STAGES, TRAINED
 from nanochat.system import storage
 from nanochat.system.errors import UserError
 from nanochat.system.log import duration, say
 from nanochat.tasks import GUESSING, chatcore_name
+from nanochat.training import checkpoint_manager as checkpoints
 
 # Share of held-out questions answered, at least -> what that means, in words.
 VERDICTS = (
     (0.85, "It answers nearly all simple questions about its small world."),
     (0.6, "It answers most simple questions about its small world, and gets others wrong."),
-    (SOME_ANSWERS, "It answers some simple questions, and guesses at the rest."),
+    (SOME_ANSWERS, "It answers some simple questions and guesses the rest."),
     (0.0, "It mostly guesses. Longer training helps: TIME_BUDGET=20m bash dev/runcpu.sh"),
 )
 # What chat_eval measures besides tinyworld's kinds.
@@ -64,26 +65,26 @@ def lines(tag: str, plots: dict[str, str]) -> Iterator[str]:
 
 
 def verdict(tag: str) -> Iterator[str]:
-    """The first lines: whether the model is any good, and whether it is finished at all."""
+    """The first lines: whether the run is finished, and whether the model is any good."""
     unfinished = [s for s in TRAINED if not records.is_finished(s, tag)]
     if unfinished:
         last = records.last_checkpoint(unfinished[0], tag)
-        where = f"at step {last.step} of {last.state['num_iterations']}" if last else "not begun"
+        where = f"at step {last.step} of {last.state['num_iterations']}" if last else "not started"
         yield f"**This run is not finished**: {unfinished[0].title}, {where}."
-        yield f"It goes on with `MODEL_TAG={tag} bash dev/continue_training.sh`."
+        yield f"Continue it with `MODEL_TAG={tag} bash dev/continue_training.sh`."
         yield ""
     read = f"It has read {records.tokens_read(tag) / 1e6:.1f} M tokens."
     if records.is_smoke_test(tag):
-        read += " That is a smoke test: everything works, and the model has seen next to nothing."
+        read += " That is a smoke test: every stage works, but the model has seen next to nothing."
     found = records.measured("chat_eval", tag)
     if found is None:
-        yield f"{read} Nobody has asked it anything yet."
+        yield f"{read} Not evaluated yet."
     else:
-        yield f"**It answered {found['mean']:.0%} of questions that it had not seen before.**"
+        yield f"**It answered {found['mean']:.0%} of the questions held out from its training.**"
         yield next(words for least, words in VERDICTS if found["mean"] >= least)
         if found.get("repetition", 0) > 0.05:
             yield f"It repeats itself in {found['repetition']:.0%} of its answers."
-        yield f"{read} Outside of what it read it knows nothing, whatever it says."
+        yield f"{read} It knows nothing else, however confident it sounds."
     yield ""
 
 
@@ -133,8 +134,12 @@ def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
         steps = [r for r in lines if "loss" in r]
         if not steps:
             continue
-        evals = [r["eval"] for r in lines if r.get("eval")]
-        held_out = (f"{key} {value:.4f}" for key, value in (evals[-1] if evals else {}).items())
+        held_out = "not measured"
+        if evals := [r for r in lines if r.get("eval")]:
+            found = ", ".join(f"{name} {value:.4f}" for name, value in evals[-1]["eval"].items())
+            # The last evaluation may have failed: then this is an earlier one's.
+            at = evals[-1]["step"]
+            held_out = found if at == steps[-1]["step"] else f"{found} (at step {at:,})"
         rows.append(
             (
                 stage.title,
@@ -143,7 +148,7 @@ def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
                 duration(sum(r["step_s"] for r in steps)),
                 f"{statistics.median(r['tokens_per_s'] for r in steps):,.0f}",
                 f"{statistics.mean(r['loss'] for r in steps[-10:]):.3f}",
-                ", ".join(held_out) or "not measured",
+                held_out,
                 f"{max(r['memory_bytes'] for r in steps) / 1e9:.1f} GB",
             )
         )
@@ -151,10 +156,10 @@ def _stages(tag: str, plots: dict[str, str]) -> Iterator[str]:
         return
     yield "## Training"
     yield ""
-    head = ("stage", "updates", "tokens", "time", "tokens/s", "loss", "held out", "memory")
+    head = ("stage", "steps", "tokens", "time", "tokens/s", "loss", "held out", "memory")
     yield from _table(head, rows)
     if "loss" in plots:
-        yield f"![loss by update]({plots['loss']})"
+        yield f"![loss by step]({plots['loss']})"
         yield ""
 
 
@@ -167,7 +172,7 @@ def _samples(tag: str) -> Iterator[str]:
     ]
     if not found:
         return
-    yield "## What it says, unpicked"
+    yield "## Sample outputs (not cherry-picked)"
     yield ""
     for name, samples in found:
         yield f"After {name}:"
@@ -178,9 +183,9 @@ def _samples(tag: str) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """A model's text on one line, without any meaning in Markdown or HTML."""
+    """A model's text on one line, with nothing left that Markdown or HTML would act on."""
     escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|#!" else c for c in " ".join(text.split()))
-    return escaped or "(nothing)"
+    return escaped or "(empty)"
 
 
 def _base_figures(tag: str) -> Iterator[str]:
@@ -207,7 +212,7 @@ def _chat_figures(tag: str, plots: dict[str, str]) -> Iterator[str]:
     if found is None:
         return
     kinds = {k: v for k, v in found.items() if k not in OTHER_FIGURES}
-    yield "## Questions that it had not seen"
+    yield "## Held-out questions"
     yield ""
     yield f"Mean over kinds {found['mean']:.1%}; answers that repeat themselves "
     yield f"(a 4-gram twice): {found['repetition']:.1%}."
@@ -220,11 +225,11 @@ def _chat_figures(tag: str, plots: dict[str, str]) -> Iterator[str]:
     tasks = [
         (task, f"{found[task]:.1%}", f"{g:.0%}") for task, g in GUESSING.items() if task in found
     ]
-    if tasks:
+    if "chatcore" in found:
         name = chatcore_name(int(found["chatcore_tasks"]))
-        yield f"{name}: {found['chatcore']:.4f} "
-        yield "(0 is guessing, 1 is perfect)."
+        yield f"{name}: {found['chatcore']:.4f} (0 is guessing, 1 is perfect)."
         yield ""
+    if tasks:
         yield from _table(("task", "right", "guessing"), tasks)
 
 
@@ -250,7 +255,7 @@ def _time(tag: str) -> Iterator[str]:
         for work in stretches
     ]
     total = sum(work.ended - work.started for work in stretches)
-    yield from _table(("stage", "began", "took"), [*rows, ("all", "", duration(total))])
+    yield from _table(("stage", "started", "took"), [*rows, ("all", "", duration(total))])
     breaks = [
         (before, after)
         for before, after in itertools.pairwise(stretches)
@@ -262,7 +267,7 @@ def _time(tag: str) -> Iterator[str]:
             f"{duration(after.started - before.ended)} later."
         )
     if not breaks:
-        yield "Nothing interrupted it."
+        yield "No interruptions."
     yield ""
 
 
@@ -270,8 +275,8 @@ def _time(tag: str) -> Iterator[str]:
 
 
 def draw(tag: str, folder: Path) -> dict[str, str]:
-    """Draw what there is to draw; file names by what they show. Without matplotlib: nothing."""
-    # Its caches stay with ours; an unset one would go to the home folder.
+    """Draw the plots; returns file names by what they show. Without matplotlib: none."""
+    # matplotlib would keep its cache in the home folder.
     os.environ.setdefault("MPLCONFIGDIR", str(folder / ".matplotlib"))
     if find_spec("matplotlib") is None:
         say("matplotlib is not installed, so the report has no plots")
@@ -307,10 +312,10 @@ def _draw_losses(losses: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axis.plot(steps, values, color="#9db8d9", linewidth=0.8)
         axis.plot(steps, _smoothed(values), color="#1f4e8c", linewidth=1.6)
         axis.set_title(name, fontsize=10)
-        axis.set_xlabel("updates", fontsize=9)
+        axis.set_xlabel("steps", fontsize=9)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("loss, nats a token", fontsize=9)
+    axes[0][0].set_ylabel("loss, nats per token", fontsize=9)
     figure.savefig(path)
 
 
@@ -333,7 +338,7 @@ def _draw_kinds(kinds: list[tuple[str, float]], path: Path) -> None:
     names = [name.replace("_", " ") for name, _ in reversed(kinds)]
     axis.barh(names, [100 * share for _, share in reversed(kinds)], color="#1f4e8c", height=0.7)
     axis.set_xlim(0, 100)
-    axis.set_xlabel("right answers to questions not seen before, %", fontsize=9)
+    axis.set_xlabel("right answers to held-out questions, %", fontsize=9)
     axis.tick_params(labelsize=8)
     axis.grid(axis="x", alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
@@ -341,10 +346,8 @@ def _draw_kinds(kinds: list[tuple[str, float]], path: Path) -> None:
 
 
 def newest_tag() -> str:
-    """The tag of the newest model. Raises UserError where there is none."""
-    from nanochat.training import checkpoint_manager as checkpoints
-
-    found = [c for stage in ("base", "mid", "sft") for c in checkpoints.find_all(stage)]
+    """The tag of the newest model. Raises UserError where none exists."""
+    found = [c for kind in CHECKPOINTS for c in checkpoints.find_all(kind)]
     if found:
         return max(found, key=lambda c: c.age).tag
     raise UserError(f"nothing to report in {storage.base_dir()} yet: start with bash dev/runcpu.sh")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import xml.dom.minidom
@@ -78,7 +79,7 @@ def text(tag: str = "d4") -> str:
 
 def test_the_first_lines_say_whether_it_is_any_good(finished: Path) -> None:
     lines = text().splitlines()
-    assert lines[2] == "**It answered 93% of questions that it had not seen before.**"
+    assert lines[2] == "**It answered 93% of the questions held out from its training.**"
     assert "nearly all simple questions" in lines[3]
     assert "2.1 M tokens" in lines[4]
     assert "not finished" not in text()
@@ -112,11 +113,11 @@ def test_a_short_run_that_answers_is_no_smoke_test(
 
 def test_a_run_that_did_not_finish(base_dir: Path) -> None:
     keep_plan("d4", [[90.0, "base_train", "a"]])
-    assert "**This run is not finished**: base training, not begun." in text()
+    assert "**This run is not finished**: base training, not started." in text()
     keep_stage(base_dir, "base", 7, 20, 10_000)
     assert "base training, at step 7 of 20" in text()
     assert "`MODEL_TAG=d4 bash dev/continue_training.sh`" in text()
-    assert "Nobody has asked it anything yet" in text()
+    assert "Not evaluated yet" in text()
     assert "smoke test" in text()
 
 
@@ -138,7 +139,18 @@ def test_public_tasks_stand_apart_from_tinyworlds_kinds(finished: Path) -> None:
     assert "| mmlu | 30% |" not in text()
 
 
-def test_what_a_model_says_is_no_markup(finished: Path) -> None:
+def test_an_evaluation_of_an_earlier_step_says_so(finished: Path) -> None:
+    """The last one failed, or the run was interrupted after it."""
+    path = finished / "metrics" / "base_d4.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line.get("eval"):
+            line["step"] = 10
+    write_metrics(finished, "base", "d4", lines)
+    assert "| val_bpb 1.5000 (at step 10) |" in text()
+
+
+def test_what_a_model_says_is_not_markup(finished: Path) -> None:
     assert r"- The sky is → blue \<b\>\|\`\*\_ and so on" in text()
 
 

@@ -314,7 +314,7 @@ def finish(config: TagConfig) -> None:
         read = f"{tokens / 1e6:.1f} M" if tokens >= 50_000 else f"{tokens:,}"
         say(f"This was a smoke test: the model has read {read} tokens and mostly guesses.")
     if answers is not None:
-        say(f"It answered {answers['mean']:.0%} of questions that it had not seen before.")
+        say(f"It answered {answers['mean']:.0%} of the questions held out from its training.")
     if smoke_test:
         say("For one that answers: TIME_BUDGET=20m bash dev/runcpu.sh")
     say("Chat with it, here or in the browser:")
