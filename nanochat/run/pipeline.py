@@ -77,7 +77,7 @@ class TagConfig:
 def plan(config: PlanConfig) -> None:
     """Resolve, print, and (without --dry_run) write pipeline/<tag>.json."""
     log_to(config.log_file)
-    log.check_wandb(config.wandb_run)  # not after the text and the tokenizer
+    log.check_wandb(config.wandb_run)  # else it would be noticed minutes later, in base training
     recipe, notes = resolve(config)
     tag, note = choose_tag(recipe.model_tag, config)
     recipe = replace(recipe, model_tag=tag)
@@ -132,6 +132,7 @@ def stage(config: StageRunConfig) -> None:
     if records.is_finished(this, config.model_tag):
         say(f"{head}: done already")
         return
+    # All of its checkpoints are damaged: they make room, and the stage starts over.
     if this.checkpoint and records.last_checkpoint(this, config.model_tag) is None:
         kept_as = checkpoints.set_aside(this.checkpoint, config.model_tag)
         if kept_as:
@@ -149,6 +150,8 @@ def stage(config: StageRunConfig) -> None:
     sys.stdout.flush()
     if config.log_file is not None:
         command.append(f"--log_file={config.log_file}")
+    # exec, not a child: signals, exit code and terminal are then the stage's own, and the memory
+    # of this process is gone before torch is loaded.
     os.execve(sys.executable, [sys.executable, *command], {**os.environ, log.DRIVEN: "1"})
 
 
@@ -173,6 +176,7 @@ def _change_plan(config: StageRunConfig) -> None:
     before = plan = records.read_plan(config.model_tag)
     if config.memory_gb is not None or config.device_batch_size is not None:
         plan = replace(plan, recipe=_other_rows(plan, config.device_batch_size, config.memory_gb))
+    # Every stage of a session is told the same time; only the first of them starts its clock.
     if config.time_budget_s is not None and plan.budget_since != config.session:
         recipe = _other_time(plan.recipe, config.time_budget_s)
         plan = replace(plan, recipe=recipe, budget_since=config.session)
@@ -263,6 +267,7 @@ def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
         if (name, given) == ("data", "auto"):  # what it found is in the plan
             continue
         has = recipe[name] or None
+        # Either what was typed at the start or what it was raised to may be said again.
         if str(given) not in (str(plan.given.get(name)), str(has)):
             had = "without it" if has is None else f"with {has}"
             raise UserError(
@@ -278,6 +283,8 @@ def killed(config: KilledConfig) -> None:
     recipe = plan.recipe
     this = next(s for s in STAGES if s.name == config.name)
     steps = records.metrics_of(this.checkpoint or "", config.model_tag)
+    # The kernel's count is of the whole machine, and macOS has none: how much the stage had taken
+    # tells as well.
     used = next((r["memory_bytes"] for r in reversed(steps) if "memory_bytes" in r), 0)
     ran_out = config.oom_kills or used > NEARLY_ALL * 1e9 * recipe.memory_gb
     if not this.checkpoint or not ran_out:

@@ -177,6 +177,8 @@ def worked(tag: str, now: float | None = None) -> list[Worked]:
     A stretch ends where the next stage of its session begins; the last of a session that is over
     ends with its last line of metrics.
     """
+    # Nothing notes the end of a stage, since a power cut could not: it is read off the next start,
+    # or off the last line of metrics.
     alive = sorted(_times_of_metrics(tag))
     starts = read_plan(tag).started
     stretches = []

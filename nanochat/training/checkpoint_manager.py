@@ -106,7 +106,9 @@ class Checkpoint:
         from nanochat.gpt import GPT
 
         path = self.folder / "model.safetensors"
-        with torch.device("meta"):  # takes no memory, whatever the shape
+        # A shape from elsewhere may name terabytes: on the meta device it takes nothing, and what
+        # does not match the file is refused before anything is allocated.
+        with torch.device("meta"):
             model = GPT(self.model_config())
         try:
             weights = load_file(path, device=device.type)
@@ -226,6 +228,7 @@ def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpo
     """
     if tag is not None:
         check_tag(tag)
+    # Everything is read, not only what was asked for: the error can then say what exists.
     everything = find_all(stage)
     of_tag = [c for c in everything if tag is None or c.tag == tag]
     found = [c for c in of_tag if step is None or c.step == step]
@@ -271,6 +274,7 @@ def set_aside(stage: str, tag: str) -> str | None:
         return None
     names = (f"{tag}-old{i}" for i in range(1, 10_000))
     free = next(name for name in names if not (stage_folder(stage) / name).exists())
+    # Renamed, never deleted: hours of training may be in it.
     (stage_folder(stage) / tag).rename(stage_folder(stage) / free)
     return free
 
@@ -295,6 +299,7 @@ def save(
     from safetensors.torch import save_file
 
     folder = step_folder(stage, state["tag"], state["step"])
+    # The live tensors, not copies: training waits while they are written.
     weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
     whole = {name: tensor.detach().contiguous() for name, tensor in optimizer_tensors.items()}
     tensors = [*weights.values(), *whole.values()]
@@ -325,6 +330,7 @@ def _prune(stage: str, newest: Checkpoint) -> None:
     """Keep the last whole ones and the best; a finished stage keeps only the newest's optimizer."""
     older = [c for c in find_all(stage, newest.tag) if c.folder != newest.folder]
     best, kept = _best(stage, newest.tag), 1
+    # Counted by what is whole: a damaged one must not take the place of a good one.
     for checkpoint in reversed(older):
         if kept < KEPT_STEPS and checkpoint.damage(resume=True) is None:
             kept += 1
@@ -332,6 +338,7 @@ def _prune(stage: str, newest: Checkpoint) -> None:
             shutil.rmtree(checkpoint.folder, ignore_errors=True)
     for stale in newest.folder.parent.glob(".step_*.part"):  # of a save that was killed
         shutil.rmtree(stale, ignore_errors=True)
+    # Two thirds of a checkpoint are momenta, which nobody needs once a stage is finished.
     if newest.state["finished"]:
         for checkpoint in older:
             (checkpoint.folder / OPTIMIZER).unlink(missing_ok=True)

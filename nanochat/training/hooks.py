@@ -62,6 +62,8 @@ class Save:
                 self.next_s = time.monotonic() + self.every_s
                 return {}
             except UserError as error:
+                # In the middle of a run the next save is minutes away; after the last step this is
+                # the only one, and hours of work hang on it.
                 if not last:
                     say(f"step {state.step} is not saved: {error}")
                     self.next_s = time.monotonic() + RETRY_SAVE_S
@@ -128,6 +130,7 @@ class Evaluate:
         try:
             found = self.evaluate()
             say("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
+            # JSON has no NaN, and the best checkpoint can't be found by one.
             found = {name: value for name, value in found.items() if math.isfinite(value)}
             if found:
                 checkpoints.note_best(run.kind, run.tag, state.step, min(found.values()))
@@ -161,6 +164,7 @@ class Sample:
         engine = Engine(run.model, run.tokenizer)
         length = run.model.config.max_seq_len
         sampling = Sampling(max_new_tokens=24)
+        # A base model has never seen the marks of a conversation: it gets plain text to continue.
         base, samples = run.kind == "base", []
         for text in COMPLETIONS if base else QUESTIONS:
             if base:
@@ -194,6 +198,7 @@ class Rollback:
         if found is None or self.times[found.step] == MAX_ROLLBACKS:
             raise error
         self.times[found.step] += 1
+        # Weights and momenta go back; the position does not, and neither does the guard's memory.
         restore(self.optimizer, found)
         run.model.load_state_dict(found.model(run.device).state_dict())
         state.step, state.tokens = found.step, found.state["tokens"]

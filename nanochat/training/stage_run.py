@@ -91,6 +91,7 @@ def _new(stage: Stage, config: StageConfig) -> StageRun:
     batch = _batch(config, model_config, None)
     settings = Settings.of(config, stage)
     device = open_device(config.device_type, config.dtype, config.compile)
+    # Drawn on the CPU and then moved: the same seed gives the same weights on every device.
     model = GPT(model_config)
     if not config.dry_run:
         model.init_weights(settings.seed)
@@ -120,6 +121,7 @@ def _from_parent(stage: Stage, config: StageConfig) -> StageRun:
         say(f"{stage.parent} {parent.tag} is not finished: continuing from its step {parent.step}")
     device = open_device(config.device_type, config.dtype, config.compile)
     model = parent.model(device)
+    # A longer context costs no weight: positions are rotations, made for any length.
     if config.max_seq_len is not None:
         model.config = replace(model.config, max_seq_len=config.max_seq_len)
     # Nobody said anything about memory: the rows that did fit before will fit again.
@@ -229,7 +231,9 @@ def resumed_config(config: StageConfig, saved: checkpoints.Checkpoint) -> StageC
 
     Raises UserError for a planned field that differs from the saved one.
     """
-    batch = saved.state["batch"]  # what was derived there, maybe with other memory
+    # What was derived there counts as said: this machine may have other memory, but a step must
+    # stay the same step.
+    batch = saved.state["batch"]
     before = saved.state["config"] | {n: batch[n] for n in ("device_batch_size", "eval_tokens")}
     given = {
         f.name: value for f in fields(config) if (value := getattr(config, f.name)) is not None

@@ -44,12 +44,13 @@ def train_stage(
     evaluate() measures on held-out data.
     """
     config, settings, state, model = run.config, run.settings, run.state, run.model
+    # The cheap refusals come first, while nothing has changed on the disk.
     check_room(run)
-    # Before anything changes: W&B may be missing, or refuse.
     metrics = Metrics(run.kind, run.tag, state.step, config.wandb_run)
     kept_as = None if run.resumed else checkpoints.set_aside(run.kind, run.tag)
     if kept_as:
         say(f"{run.kind} {run.tag} already exists: kept as {kept_as}")
+    # The compiled model trains; the plain one is saved, evaluated and sampled. They share weights.
     loss_of = None
     if run.device.compile:
         rows = run.batch.device_batch_size
@@ -114,6 +115,8 @@ def train_on_conversations(
         return
     say("reading conversations ...")
     source = dataset.find_source(run.data)
+    # How many conversations are wanted follows from the tokens of the plan: a resume must get the
+    # same ones, so it is the number of the first start.
     talks, held_out = mixture.conversations_of(source, run.kind, run.planned_tokens)
     shape = run.tokenizer, run.model.config.max_seq_len
     train_stage(
