@@ -1,6 +1,6 @@
 """Which device computes, in which number format, and what each device needs to do it well.
 
-A Device object answers the questions that would otherwise be an `if` in every script.
+A Device object answers what would otherwise be an `if` in every script.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class Device:
 
     @property
     def torch(self) -> torch.device:
-        """The device in torch's own words."""
+        """The device as torch names it."""
         return torch.device(self.type)
 
     def synchronize(self) -> None:
-        """Wait for what was started; call before reading a clock."""
+        """Wait until the device is done. Call before reading a clock: it works asynchronously."""
         if self.type == "cuda":
             torch.cuda.synchronize()
         elif self.type == "mps":
             torch.mps.synchronize()
 
     def empty_cache(self) -> None:
-        """Give back what the allocator keeps, after memory ran out."""
+        """Release what the allocator holds in reserve, after memory ran out."""
         if self.type == "cuda":
             torch.cuda.empty_cache()
         elif self.type == "mps":
@@ -53,17 +53,17 @@ class Device:
         """Bytes in use at the peak (cuda, cpu) or now (mps keeps no peak)."""
         if self.type == "cuda":
             return torch.cuda.max_memory_allocated()
-        if self.type == "mps":  # with what Metal keeps for each shape, which torch does not count
+        if self.type == "mps":  # includes what Metal keeps per shape, which torch does not count
             return torch.mps.driver_allocated_memory()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024  # KiB on Linux, bytes on macOS
 
 
 def default_dtype(device_type: str, capability: tuple[int, int] = (0, 0)) -> str:
-    """float32 but on CUDA cards that compute in bfloat16 (capability 8.0 and more, Ampere).
+    """bfloat16 on CUDA cards that compute in it (capability 8.0, Ampere, or later), else float32.
 
     Elsewhere bfloat16 saves memory and costs time: older cards emulate it, and torch.compile
-    leaves it out without a word.
+    silently skips it there.
 
     >>> default_dtype("mps"), default_dtype("cuda", (9, 0)), default_dtype("cuda", (7, 5))
     ('float32', 'bfloat16', 'float32')
@@ -83,10 +83,10 @@ def default_compile(device_type: str) -> bool:
 def open_device(
     wanted: str | None = None, dtype: str | None = None, compile: bool | None = None
 ) -> Device:
-    """Find and prepare the device; None means "the best there is".
+    """Find and prepare the device; None means the best one that works.
 
-    Prints `Autodetected device type: mps` where it chose. Raises UserError for a device that torch
-    cannot use, with the reason.
+    Says `Autodetected device type: mps` if the choice was its own. Raises UserError, with the
+    reason, for a device that torch can't use.
     """
     found, passed_over = ("cpu", None) if wanted == "cpu" else best_device()
     if wanted is None:
@@ -104,8 +104,8 @@ def open_device(
         torch.set_float32_matmul_precision("high")
         capability = torch.cuda.get_device_capability()
         if "microsoft" in platform.release().lower():
-            # Under WSL the driver moves what does not fit into the computer's memory, ten times
-            # slower, instead of saying that the card is full; torch says so itself at this share.
+            # Under WSL, when the card is full, the driver moves data to the computer's memory, ten
+            # times slower, instead of saying so. At this share torch itself says that it is full.
             torch.cuda.set_per_process_memory_fraction(0.9)
     return Device(
         found,
@@ -115,11 +115,11 @@ def open_device(
 
 
 def best_device() -> tuple[str, str | None]:
-    """The best device that works, and why a better one that is built in does not."""
+    """The best device that works, and why a better one in this machine does not."""
     if torch.cuda.is_available():
         try:
             torch.zeros(1, device="cuda").add_(1).item()
-        except RuntimeError as error:  # is_available asks for a driver, not for kernels
+        except RuntimeError as error:  # is_available only asks for a driver, not for kernels
             major, minor = torch.cuda.get_device_capability()
             card = f"{torch.cuda.get_device_name()} (compute capability {major}.{minor})"
             return "cpu", unusable_card(card, str(error))
@@ -127,7 +127,7 @@ def best_device() -> tuple[str, str | None]:
     if torch.backends.mps.is_available():
         return "mps", None
     if torch.backends.mps.is_built():
-        return "cpu", "PyTorch uses the GPU of this Mac from macOS 14 on: update macOS"
+        return "cpu", "PyTorch needs macOS 14 or later to use the GPU of this Mac: update macOS"
     if shutil.which("nvidia-smi"):
         return "cpu", unusable_driver(torch.version.cuda)
     return "cpu", None
@@ -137,33 +137,37 @@ OLDER_CUDA = ".venv/bin/python -m pip install torch --index-url https://download
 
 
 def unusable_card(card: str, error: str) -> str:
-    """Why a card on which a first kernel failed is passed over, and the remedy.
+    """Why a card on which the first kernel failed is not used, and the remedy.
 
     >>> unusable_card("GTX 1080 (compute capability 6.1)", "no kernel image is available")[:59]
     'this PyTorch has no kernels for the GTX 1080 (compute capab'
     """
     if "no kernel image" in error:
-        return f"this PyTorch has no kernels for the {card}: {OLDER_CUDA}cu126 takes one that has"
+        return (
+            f"this PyTorch has no kernels for the {card}: {OLDER_CUDA}cu126 installs one that has"
+        )
     return f"the {card} does not work ({(error.splitlines() or [''])[0]}); see nvidia-smi"
 
 
 def unusable_driver(cuda: str | None) -> str:
-    """Why torch sees no card though there is a driver; cuda: the version torch was built for."""
+    """Why torch sees no card despite a driver; cuda: the version that torch was built for."""
     if cuda is None:
         return (
             "there is an NVIDIA driver, but this PyTorch is a CPU build: "
-            f"{OLDER_CUDA}cu130 takes one for CUDA"
+            f"{OLDER_CUDA}cu130 installs one for CUDA"
         )
     return (
         f"the NVIDIA driver does not work with this PyTorch, which was built for CUDA {cuda}: "
-        f"update the driver, or take an older CUDA by {OLDER_CUDA}cu126"
+        f"update the driver, or install an older CUDA with {OLDER_CUDA}cu126"
     )
 
 
 def cpu_threads() -> int:
-    """All physical cores, but no more than the scheduler and the cgroup give this process."""
+    """All physical cores, but no more than the scheduler and the cgroup allow this process."""
+    # Physical, since two threads of one core share its arithmetic. No more than allowed, since of
+    # threads that take turns on a core, all wait for the last.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # Where the cores can't be told from their threads (None on some ARM machines), all of them.
+    # Some ARM machines can't tell cores from threads (None): then all of them.
     threads = min(psutil.cpu_count(logical=False) or allowed or 1, allowed or 1)
     try:
         quota, period = open("/sys/fs/cgroup/cpu.max").read().split()  # noqa: SIM115
@@ -175,11 +179,10 @@ def cpu_threads() -> int:
 
 
 def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back to the kernel and asking again.
+    """Tell glibc to keep freed memory instead of returning it to the kernel. True if it listened.
 
-    Every step frees and allocates the same large buffers; by default each is a fresh mmap whose
+    Every step frees and allocates the same large buffers. By default each is a fresh mmap whose
     pages fault one by one, which can cost as much time as the arithmetic (bench/train_step.py).
-    Returns whether it took effect; other C libraries are left alone.
     """
     if not sys.platform.startswith("linux"):
         return False

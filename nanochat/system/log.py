@@ -1,6 +1,6 @@
-"""What a person sees while it runs, and what a program reads afterwards.
+"""What a person sees during a run, and what a program reads afterwards.
 
-`say` prints a line (and keeps it in the log file); `StepLine` is the line that moves;
+`say` prints a line (and appends it to the log file), `StepLine` is the line that moves, and
 `Metrics` is metrics/<stage>_<tag>.jsonl. Nothing else in the package prints.
 """
 
@@ -23,23 +23,27 @@ from nanochat.system import storage
 from nanochat.system.errors import UserError
 
 DRIVEN = "NANOCHAT_DRIVEN"  # in the environment of the stages that a driver starts
-FILE_SECONDS = 5.0  # in a file: a line every 5 s or 1 % of the steps, whichever is rarer
-# What moves a terminal's cursor or colors it, if a model or a file's name has it; and halves of
-# characters, which can't be written.
+FILE_SECONDS = 5.0  # in a file: a line every 5 s or every 1 % of the steps, whichever is rarer
+# Control characters, which a model or the name of a file may contain: they move the cursor and can
+# rewrite what is on the screen. And half characters, which can't be written.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class GrowingFile:
-    """A file that grows; what a full disk does not take waits, and is written with what follows."""
+    """A file that is appended to. What a full disk refuses waits for the next write."""
+
+    # No disk error here may end a run of hours, and a line must not be lost for good if space is
+    # freed. Unbuffered, since a crash would take what is in a buffer with it.
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open as long as we run)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open until the end)
         self._waiting = b""
 
     def write(self, line: str) -> None:
-        """Append a line, and what waits before it."""
+        """Append a line, after those that wait."""
         self._waiting += (line + "\n").encode("utf-8", "replace")
+        # A nearly full disk takes half a line: keep the other half, or the file is broken there.
         with contextlib.suppress(OSError):
             while self._waiting:
                 self._waiting = self._waiting[self._file.write(self._waiting) :]
@@ -52,12 +56,12 @@ class GrowingFile:
 
 
 _log_file: GrowingFile | None = None
-_lock = threading.RLock()  # reentrant: a signal's handler may have something to say
-_open_line: StepLine | None = None  # the terminal's last line, where it has no newline yet
+_lock = threading.RLock()  # reentrant: a signal handler may want to say something
+_open_line: StepLine | None = None  # the terminal's last line, while it has no newline
 
 
 def log_to(path: Path | None) -> None:
-    """From now on append what is said to this file, too."""
+    """From now on, append to this file what is said."""
     global _log_file
     if path is not None:
         storage.ensure_folder(path.parent)
@@ -65,7 +69,7 @@ def log_to(path: Path | None) -> None:
 
 
 def say(line: str = "") -> None:
-    """One line to standard output and to the log file, from any thread."""
+    """Print one line, and append it to the log file. Works from any thread."""
     line = printable(line)
     with _lock:
         close_line()
@@ -75,12 +79,13 @@ def say(line: str = "") -> None:
 
 
 def started_by_driver() -> bool:
-    """Whether a driver in dev/ started this command, not a person."""
+    """Whether a driver in dev/ started this command, and not a person."""
     return DRIVEN in os.environ
 
 
 def say_once(line: str) -> None:
-    """As `say`, but nothing where another stage of the same driver has said it."""
+    """Like `say`, unless another stage of the same driver has said it already."""
+    # Each stage is a process of its own: what they share is the log file.
     if started_by_driver() and _log_file is not None:
         with contextlib.suppress(OSError):
             said = _log_file.path.read_text(encoding="utf-8", errors="replace")
@@ -90,7 +95,7 @@ def say_once(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with a mark in the place of what a terminal would take for a command.
+    """The text, with a mark in place of what a terminal would take for a command.
 
     >>> printable("\\x1b[2J red\\n")
     '\ufffd[2J red\\n'
@@ -99,18 +104,18 @@ def printable(text: str) -> str:
 
 
 def close_line() -> None:
-    """Let the step line that is open stand, whichever it is."""
+    """End the open step line, whichever it is, so that it stays."""
     with _lock:
         if _open_line is not None:
             _open_line.close()
 
 
 def _print(text: str) -> None:
-    """To standard output; a full disk or a closed terminal is no reason to stop training."""
+    """To standard output. A full disk or a closed terminal must not stop training."""
     try:
         print(text, end="", flush=True)
     except OSError as error:
-        if error.errno == errno.EIO:  # the terminal will not come back
+        if error.errno == errno.EIO:  # the terminal is gone for good
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         elif error.errno != errno.ENOSPC:
             raise
@@ -140,7 +145,7 @@ def counted(n: int, what: str) -> str:
 
 
 class StepLine:
-    """A line of progress: overwrites itself on a terminal, is written now and then to a file."""
+    """A line of progress: on a terminal it overwrites itself; a file gets it now and then."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -152,6 +157,7 @@ class StepLine:
         """Show the line of this step."""
         global _open_line
         if self.terminal:
+            # Cut to one row: of a line that wraps, \r would go back only to the start of its last.
             width = shutil.get_terminal_size().columns - 1
             with _lock:
                 if _open_line is not self:
@@ -170,7 +176,7 @@ class StepLine:
                 say(text)
 
     def close(self) -> None:
-        """Let the last line stand; `say` does it by itself."""
+        """End the line, so that it stays; `say` does this by itself."""
         global _open_line
         with _lock:
             if _open_line is self:
@@ -179,7 +185,7 @@ class StepLine:
 
 
 class Metrics:
-    """metrics/<stage>_<tag>.jsonl: one object a line, cut back to the step that a run resumes."""
+    """metrics/<stage>_<tag>.jsonl: one object per line, cut back to the step of a resume."""
 
     def __init__(self, stage: str, tag: str, step: int, wandb_run: str | None = None) -> None:
         self._wandb = _open_wandb(wandb_run, f"{stage}_{tag}") if wandb_run else None
@@ -188,7 +194,9 @@ class Metrics:
         self._file = self._cut_back(step)
 
     def _cut_back(self, step: int) -> GrowingFile:
-        """The file, open, with the records of updates 1 to step; those of a run before it go."""
+        """Open the file with the records of steps 1 to `step`; later ones and older runs go."""
+        # A run that crashed at 900 and resumes at 800 writes 801 to 900 again. Kept twice, every
+        # plot would run backwards there.
         kept = []
         if step > 0 and self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -207,7 +215,7 @@ class Metrics:
         self._file = self._cut_back(step)
 
     def write(self, **values: Any) -> None:
-        """Append one record; values in tokens, seconds, bytes and nats as their names say."""
+        """Append one record; units are in the names of the values."""
         record = {"time": round(time.time(), 3), **self.common, **values}
         self._file.write(json.dumps(record))
         if self._wandb is not None:
@@ -221,7 +229,7 @@ class Metrics:
 
 
 def check_wandb(run: str | None) -> None:
-    """Raise UserError where a Weights & Biases run is asked for and wandb is not installed."""
+    """Raise UserError if a Weights & Biases run is asked for and wandb is not installed."""
     if run and importlib.util.find_spec("wandb") is None:
         raise UserError(
             f"WANDB_RUN={run}, but wandb is not installed: run .venv/bin/python -m pip install "
@@ -230,7 +238,7 @@ def check_wandb(run: str | None) -> None:
 
 
 def _open_wandb(run: str, name: str) -> Any:
-    """A Weights & Biases run that mirrors the file; kept on disk where there is no account."""
+    """A Weights & Biases run that mirrors the file; kept on disk if there is no account."""
     check_wandb(run)
     import wandb  # pyrefly: ignore (an extra of the user's choice)
 

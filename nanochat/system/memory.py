@@ -1,4 +1,4 @@
-"""How much memory there is to plan with: what is built in, or less where a cgroup says so.
+"""How much memory to plan with: what is built in, or less if a cgroup says so.
 
 dev/lib.sh finds the same for the drivers, before there is a Python; a test holds both equal.
 """
@@ -19,7 +19,7 @@ OWN_GROUP = re.compile(r"^(?:0::|\d*:[^:]*memory[^:]*:)(.*)$", re.MULTILINE)
 
 
 class Card(NamedTuple):
-    """A CUDA card that torch can use: bytes of memory, and bytes of an activation on it."""
+    """A CUDA card that torch can use: its bytes of memory, and the bytes per activation."""
 
     memory_bytes: int
     float_bytes: int
@@ -27,10 +27,9 @@ class Card(NamedTuple):
 
 @cache
 def card() -> Card | None:
-    """The card that training will take, None without one.
-
-    Only torch knows which cards it can use; it is loaded only where there is a driver.
-    """
+    """The card that training will use, or None."""
+    # Only torch knows which cards it can use, and it is slow to load: ask it only if there is a
+    # driver at all.
     if shutil.which("nvidia-smi") is None:
         return None
     import torch
@@ -55,12 +54,15 @@ def machine_memory_gb() -> int:
 def linux_memory_gb(built_in: int, cgroups: Path, own: Path) -> int:
     """GB, from the bytes that the kernel has, the cgroups' folder and /proc/self/cgroup.
 
-    The kernel keeps a part of what is built in, so that is rounded up to a multiple of 4 GB.
+    A container may use less than the machine has. Planned for the machine, a run in it would be
+    killed without a word as soon as it touches the difference.
     """
+    # The kernel keeps some of what is built in for itself: round up to a multiple of 4 GB, so that
+    # a machine sold with 16 GB has 16 and not 15.
     limits = [4 * -(-built_in // 2**32)]
     found = OWN_GROUP.search(_text(own))
     group = found[1] if found else ""
-    while True:  # a limit holds for everything below it: our own group, and all above
+    while True:  # a limit holds for everything below it: look at our own group and all above
         for name in (f"{group}/memory.max", f"memory{group}/memory.limit_in_bytes"):
             limit = _text(cgroups / name.lstrip("/")).strip()
             # No limit is the word "max" in v2, and nearly 2^63 in v1.
