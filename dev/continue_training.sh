@@ -6,8 +6,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Every variable is checked here, before anything is installed.
-begin "Finishes the newest model (or MODEL_TAG) from where it stopped, with the plan that it was started with.
-Only these may change, all other variables must agree with the plan: $(names_of changeable)" "$@"
+begin "Finishes the newest model (or MODEL_TAG) from where it stopped, by its own plan.
+Only these may change, all other variables must agree with it: $(names_of changeable)" "$@"
 [ "${FRESH:-0}" = 0 ] ||
   fail 2 "FRESH=1: $PROGRAM continues a run. To start another one: FRESH=1 bash dev/runcpu.sh"
 

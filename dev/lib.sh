@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the drivers share: arguments, variables, memory, lock, log, signals, stages. Sourcing it runs nothing.
+# What the drivers share: arguments, variables, memory, lock, log, signals, stages. Sourcing it starts nothing.
 # Plain bash 3.2 and BSD tools, because that is what macOS ships. Python turns what is found here into a plan.
 
 unset CDPATH # with it set, `cd` may print a path into the next line's $(...)
@@ -54,7 +54,7 @@ for_each_variable() { # FUNCTION: called as FUNCTION NAME KIND LEAST MOST EXAMPL
 
 check_variables() {
   for_each_variable check_variable
-  [ "${DRIVER-}" = continue_training ] || check_batch # which has its sequence length from the plan
+  [ "${DRIVER-}" = continue_training ] || check_batch # when continuing, MAX_SEQ_LEN comes from the plan
 }
 
 check_variable() { # a row
@@ -70,6 +70,17 @@ check_variable() { # a row
     *) fail 1 "$TABLE: $1 has the kind $2, which nothing here checks" ;;
   esac
 }
+
+unset_variables() { for_each_variable unset_variable; }
+unset_variable() { unset "$1"; } # a row
+
+names_of() { # fixed or changeable: prints the names of those variables
+  local which=$1 names=''
+  for_each_variable add_name
+  printf '%s\n' "${names# }"
+}
+
+add_name() { [ "$6" != "$which" ] || names="$names $1"; } # a row
 
 refuse() { # NAME RULE EXAMPLE
   local shown=${!1-}
@@ -346,17 +357,6 @@ default_iterations() { # BASE MID SFT: unless a TIME_BUDGET decides
   default SFT_ITERATIONS "$3"
 }
 
-unset_variables() { for_each_variable unset_variable; }
-unset_variable() { unset "$1"; } # a row
-
-names_of() { # fixed or changeable: prints the names of those variables
-  local which=$1 names=''
-  for_each_variable add_name
-  printf '%s\n' "${names# }"
-}
-
-add_name() { [ "$6" != "$which" ] || names="$names $1"; } # a row
-
 set_flags() { # all, or fixed or changeable when a run is continued -> FLAGS, as Python takes them
   local which=$1
   FLAGS=()
@@ -484,4 +484,4 @@ how_to_continue() {
   printf 'MODEL_TAG=%q bash dev/continue_training.sh\n' "$TAG"
 }
 
-finish() { pipeline finish --model_tag="$TAG" | tee -a "$LOG_FILE" || exit $?; } # the honest last words
+finish() { pipeline finish --model_tag="$TAG" | tee -a "$LOG_FILE" || exit $?; } # the last words of a run

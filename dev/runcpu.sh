@@ -19,5 +19,5 @@ default NANOCHAT_DATA tinyworld
 prepare
 make_plan --tokenizer_max_chars=500000000
 
-run_stages
+run_stages # the rows of nanochat/stages.py; each is a script in scripts/
 finish

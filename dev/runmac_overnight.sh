@@ -6,8 +6,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Every variable is checked here, before anything is installed.
-begin "Trains a ChatGPT (depth 6) from scratch, on web text if the network is up, then tells you how to chat with it.
-TIME_BUDGET=8h uses the night." "$@"
+begin "Trains a ChatGPT (depth 6) from scratch, on web text if the network is up,
+then tells you how to chat with it. TIME_BUDGET=8h uses the night." "$@"
 
 check_ours "$ROOT" "$ROOT" # the report is copied there in the morning
 default DEPTH 6

@@ -507,5 +507,5 @@ def test_continue_does_not_start_anew(ready: Clone) -> None:
 def test_every_driver_is_a_screenful() -> None:
     for driver in DRIVERS:
         text = (ROOT / "dev" / f"{driver}.sh").read_text()
-        assert text.count("\nrun_stages\n") == 1
+        assert text.count("\nrun_stages") == 1
         assert len(text.splitlines()) <= 45
