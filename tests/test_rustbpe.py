@@ -1,4 +1,4 @@
-"""rustbpe against a plain BPE, against tiktoken and `tokenizers` on real text, and by itself."""
+"""rustbpe against a plain BPE, against tiktoken and `tokenizers` on real text, and on its own."""
 
 import gzip
 import os
@@ -196,7 +196,7 @@ def test_progress():
     merges = rustbpe.train(slowly(texts), 300, progress=lambda *call: calls.append(call))
     counts = [call for call in calls if call[0] == "count"]
     assert calls[: len(counts)] == counts
-    assert 3 <= len(counts) <= 7, "about ten a second"
+    assert 3 <= len(counts) <= 7, "about ten per second"
     assert counts[-1] == ("count", 10, 0)
     assert calls[-1] == ("merge", len(merges), 44)
 
@@ -247,7 +247,7 @@ def test_control_c(ready, call):
         try:
             out, err = process.communicate(timeout=30)
         finally:
-            process.kill()  # one that heeds no Ctrl-C must not stay for ever
+            process.kill()  # one that ignores Ctrl-C must not live forever
     assert time.perf_counter() - started < 2
     assert process.returncode != 0
     assert "end" not in out, "it ended too early to be interrupted"

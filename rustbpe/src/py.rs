@@ -208,7 +208,7 @@ fn thread_count(num_threads: Option<i64>) -> PyResult<usize> {
     }
 }
 
-/// A clear message for the one reason why a str has no UTF-8; other errors stay as they are.
+/// A clear message for the one reason why a str is not valid UTF-8; other errors stay as they are.
 fn surrogate(py: Python<'_>, error: PyErr, index: usize) -> PyErr {
     match error
         .value(py)

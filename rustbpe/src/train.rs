@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn commonest_pair_first_and_of_equals_the_smaller() {
+    fn most_common_pair_first_and_among_equals_the_smaller() {
         let (a, b, c) = (97, 98, 99);
         assert_eq!(train(&["ab", "bc", "bc", "ab"], 9, 1), [(a, b), (b, c)]);
         assert_eq!(

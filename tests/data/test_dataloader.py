@@ -1,4 +1,4 @@
-"""Rows and batches: no token lost, every position a place to go on from, nothing that spins."""
+"""Rows and batches: no token lost, every position resumes, nothing spins."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_text_on_disk_is_packed_whole(shards: tuple[Path, ...], tokenizer: Token
     assert epochs[-1] == 1
 
 
-# ---- a position is a place to go on from
+# ---- a run resumes from any position
 
 
 @pytest.fixture(
@@ -324,7 +324,7 @@ def test_longer_conversations_are_cut_at_a_turn(tokenizer: Tokenizer) -> None:
 
 
 def test_every_batch_teaches_something(tokenizer: Tokenizer) -> None:
-    """A question that fills a row leaves nothing to learn in it; such a row is passed over."""
+    """A question that fills a row leaves nothing to learn in it; such a row is left out."""
     talks = [talk("?" * 50, "never read"), talk("How?", "So."), talk("!?" * 30, "nor this")]
     for size in (1, 2):
         read = conversation_reader(talks, tokenizer, 24 + 1)

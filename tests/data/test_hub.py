@@ -1,4 +1,4 @@
-"""Downloads against a hub on the loopback: whole, checked, gone on with; never half there."""
+"""Downloads from a hub on the loopback: whole or not at all, checked, resumed."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_a_line_of_another_thread_does_not_stick_to_the_step_line(
     thread.join()
     line.show(2, "base 2/10")
     other.show(1, "fetching")
-    line.close()  # not open any more
+    line.close()  # not open anymore
     log.close_line()
     log.say("done")
     assert capsys.readouterr().out == (
