@@ -17,7 +17,7 @@ class Config:
     """Download or make the shards of text that base training reads."""
 
     num_shards: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
-    """training shards (tinyworld: 1.4 MB each, fineweb: 100), in addition to the validation shard"""
+    """training shards (tinyworld: 1.4 MB each, fineweb: 100), apart from the one for validation"""
     data: str = "tinyworld"
     """tinyworld, fineweb, or a folder of your own"""
     log_file: Path | None = None
