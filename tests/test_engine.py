@@ -137,6 +137,27 @@ def test_answers_that_are_recorded_do_not_disturb_each_other(
     assert list(engine.stream(PROMPTS[3], sampling)) == alone[3]
 
 
+@pytest.mark.parametrize("fault", ["off", "nan", "raises"])
+def test_a_recording_that_is_wrong_is_not_used(
+    tiny_model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    real = decode_graph._Recording.__call__
+
+    def wrong(self: decode_graph._Recording, tokens: torch.Tensor) -> torch.Tensor:
+        if fault == "raises":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        logits = real(self, tokens)
+        return logits * torch.nan if fault == "nan" else logits.flip(-1)
+
+    monkeypatch.setattr(decode_graph._Recording, "__call__", wrong)
+    engine, sampling = Engine(tiny_model, tokenizer, recorded=True), Sampling(max_new_tokens=9)
+    expected = Engine(tiny_model, tokenizer).complete(PROMPTS, sampling)
+    assert engine.complete(PROMPTS, sampling) == expected
+    assert engine.recorder is not None
+    assert engine.recorder.failed
+    assert engine.complete(PROMPTS, sampling) == expected
+
+
 def test_a_frozen_model_says_the_same(tiny_model: GPT, tokenizer: Tokenizer) -> None:
     """In bfloat16 as well, since its weights were rounded for each token before."""
     tiny_model.float()

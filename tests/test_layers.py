@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("system", "stages"),
     ("gpt", "gpt_config", "kv_cache", "fused", "sampling", "tokenizer", "conversation"),
-    ("engine", "decode_graph", "decode_kernels", "tasks", "data"),
+    ("engine", "decode_graph", "tasks", "data"),
     ("evals", "training", "model_choice"),
     ("run",),
     ("server", "export", "report"),

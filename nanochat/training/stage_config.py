@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from nanochat.stages import Stage
 from nanochat.system import cli, variables
@@ -162,4 +163,5 @@ class Settings:
         """What was said, else the default."""
         said = {field.name: getattr(config, field.name) for field in fields(Settings)}
         given = {name: value for name, value in said.items() if value is not None}
-        return Settings(**{"warmdown": stage.warmdown, **given})
+        whole: dict[str, Any] = {"warmdown": stage.warmdown, **given}
+        return Settings(**whole)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanochat import fused, gpt
-from nanochat.gpt import GPT
+from nanochat.gpt import GPT, Block
 from nanochat.gpt_config import GPTConfig
 from nanochat.system.device import Device
 from nanochat.training import compiled_loss
@@ -28,6 +28,11 @@ def new_model(is_new: bool, dtype: torch.dtype = torch.float32) -> GPT:
                 weight.copy_(torch.empty(weight.shape).normal_(0, 0.1, generator=generator))
     model.dtype = dtype
     return model
+
+
+def rows_of(arguments: tuple[object, ...]) -> int:
+    """Of the first tensor: a block is the first argument of its own forward."""
+    return next(len(each) for each in arguments if isinstance(each, Tensor))
 
 
 def try_compiling(model: GPT) -> tuple[Function | None, int]:
@@ -109,32 +114,33 @@ def test_a_compiler_that_is_wrong_is_refused(
 def test_a_compiler_that_is_right_is_taken(
     monkeypatch: pytest.MonkeyPatch, is_new: bool, dtype: torch.dtype
 ) -> None:
-    """Its loss runs through both compiled parts, whole batches at once."""
+    """Its loss runs through each compiled block and the logits, whole batches at once."""
     calls = []
 
     def compile(function: Function, dynamic: bool) -> Function:
-        def compiled(first: Tensor, *rest: object) -> Tensor:
-            calls.append((function.__name__, len(first)))
-            return function(first, *rest)
+        def compiled(*arguments: object) -> Tensor:
+            calls.append((function.__name__, rows_of(arguments)))
+            return function(*arguments)
 
         return compiled
 
     monkeypatch.setattr(torch, "compile", compile)
     loss_of, _ = try_compiling(new_model(is_new, dtype))
     assert loss_of is not None
-    assert calls == [("hidden", 4), ("logits_pass", 64)]
+    once = [("forward", 4), ("forward", 4), ("logits_pass", 64)]
+    assert calls == once
     loss_of(torch.zeros(4, 16, dtype=torch.long), torch.zeros(4, 16, dtype=torch.long))
-    assert calls == 2 * [("hidden", 4), ("logits_pass", 64)]
+    assert calls == 2 * once
 
 
 def test_a_batch_that_does_not_fit_is_cut_before_the_compiler_is_blamed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def compile(function: Function, dynamic: bool) -> Function:
-        def compiled(first: Tensor, *rest: object) -> Tensor:
-            if len(first) > 2 and first.dtype == torch.long:
+        def compiled(*arguments: object) -> Tensor:
+            if function is Block.forward and rows_of(arguments) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return function(first, *rest)
+            return function(*arguments)
 
         return compiled
 
