@@ -1,7 +1,7 @@
 """Token ids in, answers out: prefill, decode one token, sample, and tool calls on the way.
 
-The engine knows token ids and the tokenizer, not checkpoints. `stream` yields what a person is to
-see, as it comes; `complete` answers many prompts at once, for evaluation.
+The engine knows token ids and the tokenizer, not checkpoints. `stream` yields what a person sees,
+as it comes; `complete` answers many prompts at once, for evaluation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nanochat.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Event:
-    """kind: text (a piece of the answer), tool_call, tool_result, or done (why, of how many)."""
+    """kind: text (a piece of the answer), tool_call, tool_result, or done (why, after how many)."""
 
     kind: str
     text: str
@@ -32,10 +32,11 @@ class Event:
 
 
 class _Answer:
-    """One row's answer: what was said, a tool call being written, tokens that are forced."""
+    """One row's answer: the text so far, a tool call being written, tokens that are forced."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # A token may end in the middle of a character: its bytes wait here for the rest.
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.forced: deque[int] = deque()
         self.call: list[int] | None = None
@@ -50,6 +51,8 @@ class _Answer:
         if token == special["<|python_start|>"]:
             self.call = []
         elif token == special["<|python_end|>"] and self.call is not None:
+            # The model wrote an expression; the calculator's result is put into its mouth, as if it
+            # had said it. What it makes of it is its own again.
             expression = tokenizer.decode(self.call)
             result = calculate(expression)
             self.call = None
@@ -57,10 +60,12 @@ class _Answer:
                 marks = special["<|output_start|>"], special["<|output_end|>"]
                 self.forced.extend([marks[0], *tokenizer.encode(result), marks[1]])
                 return [Event("tool_call", expression), Event("tool_result", result)]
+            # Not an expression: the model is left to go on without a result.
             return [Event("tool_call", expression)]
         elif token in (special["<|output_start|>"], special["<|output_end|>"]):
             self.in_output = token == special["<|output_start|>"]
         elif token >= len(tokenizer.pieces):
+            # Any other special token: <|assistant_end|>, or a model that has lost the thread.
             return self.end("stop")
         elif self.call is not None:
             self.call.append(token)
@@ -70,7 +75,7 @@ class _Answer:
         return []
 
     def end(self, why: str) -> list[Event]:
-        """Close the answer: what is left of a broken character, and why it ended."""
+        """Close the answer: the rest of a broken character, and why it ended."""
         self.done = why
         rest = self.decoder.decode(b"", final=True)
         return ([Event("text", rest)] if rest else []) + [Event("done", why, self.tokens)]
@@ -79,8 +84,8 @@ class _Answer:
 class Engine:
     """A model and its tokenizer, answering.
 
-    recorded: decode by a recording of the model's calls (default: on CUDA, where the model is
-    frozen; one in training has no memory to spare, and answers a few questions only).
+    recorded: decode by a recording of the model's calls (default: on CUDA, if the model is frozen;
+    one that is being trained has no memory to spare, and answers only a few questions).
     """
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, recorded: bool | None = None) -> None:
@@ -95,6 +100,8 @@ class Engine:
         """Read the prompts at once: logits of what comes next (B, V), and the cache."""
         device = self.model.wte.weight.device
         longest = max(len(prompt) for prompt in prompts)
+        # Padded on the left, so that every row ends at the same position: the next token of all of
+        # them is then one more column.
         ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
         cache = KVCache(self.model.config, [longest - len(p) for p in prompts], device)
         return self.model(ids, cache), cache
@@ -111,6 +118,7 @@ class Engine:
     ) -> Iterator[tuple[int, Event]]:
         """(row, event) of all prompts' answers as they come; each row ends with a done event."""
         device = self.model.wte.weight.device
+        # A generator per call: the same seed gives the same answer, whoever asks beside it.
         generator = torch.Generator(device=device)
         if sampling.seed is None:
             generator.seed()
@@ -119,11 +127,14 @@ class Engine:
         answers = [_Answer(self) for _ in prompts]
         longest = max(len(prompt) for prompt in prompts)
         assert longest <= self.model.config.max_seq_len, "render_prompt keeps prompts within it"
+        # Rows that are done go on being decoded until all are: dropping them would change the shape
+        # for the rest, and cost more than it saves at these sizes.
         room = min(sampling.max_new_tokens, self.model.config.max_seq_len - longest)
         logits, cache = self.prefill(prompts)
         for i in range(room):
             tokens = sample(logits, sampling, generator)
-            chosen = tokens.tolist()  # the one time a token that a GPU is waited for
+            chosen = tokens.tolist()  # the only time per token that a GPU is waited for
+            # What the calculator forces on a row replaces what it would have said.
             forced = [row for row, answer in enumerate(answers) if answer.forced]
             for row in forced:
                 chosen[row] = answers[row].forced.popleft()
@@ -135,7 +146,7 @@ class Engine:
                         yield row, event
             if all(answer.done for answer in answers):
                 return
-            if i + 1 < room:
+            if i + 1 < room:  # nobody would look at what follows the last token
                 logits = self.decode_one_token(tokens, cache)
         for row, answer in enumerate(answers):
             if not answer.done:
@@ -148,7 +159,7 @@ class Engine:
             yield event
 
     def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[str]:
-        """The texts that a person would see, one a prompt."""
+        """The texts that a person would see, one per prompt."""
         texts = [""] * len(prompts)
         for row, event in self.events(prompts, sampling):
             if event.kind == "text":

@@ -35,7 +35,7 @@ class Linear(nn.Linear):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions and normalised queries and keys."""
+    """Causal self-attention with rotary positions and normalized queries and keys."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -43,14 +43,16 @@ class Attention(nn.Module):
         width = config.n_embd
         self.c_q, self.c_k, self.c_v = (Linear(width, width) for _ in range(3))
         self.c_proj = Linear(width, width)
-        self._joined: Tensor | None = None
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, mask: Tensor | None
     ) -> Tensor:
         """x (B, T, C); cos, sin (T, 1, D/2); mask (B, 1, T, S) of what is seen in the cache."""
         batch, time, width = x.shape
-        q, k, v = self.project(x, joined=x.device.type == "cuda")
+        # For a single token joining the matrices would cost more than its three small products.
+        q, k, v = self.project(x, joined=cache is None and x.device.type == "cuda")
+        # Queries and keys of length 1: their products can't grow during training, which is what
+        # makes attention diverge at high learning rates (QK-norm, arXiv 2010.04245).
         q = rms_norm(rotate(q, cos, sin), self.config.norm_eps)
         k = rms_norm(rotate(k, cos, sin), self.config.norm_eps)
         q, k, v = (a.transpose(1, 2) for a in (q, k, v))  # (B, H, T, D)
@@ -61,32 +63,24 @@ class Attention(nn.Module):
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.c_proj(y.transpose(1, 2).reshape(batch, time, width))
 
-    def project(self, x: Tensor, joined: bool) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, joined: bool) -> list[Tensor]:
         """x (B, T, C) -> queries, keys and values, (B, T, H, D) each.
 
         joined: by one product, which fills a GPU better than three narrow ones, the more so in the
-        backward pass. The matrices stay three, so checkpoints and Muon see what they saw.
+        backward pass. The matrices stay three: checkpoints and Muon see them one by one.
         """
-        heads = (*x.shape[:2], -1, self.config.n_head, self.config.head_dim)
+        matrices = (self.c_q, self.c_k, self.c_v)
         if joined:
-            return F.linear(x, self.joined_weight().to(x.dtype)).view(heads).unbind(2)
-        return tuple(c(x).view(heads)[:, :, 0] for c in (self.c_q, self.c_k, self.c_v))
-
-    def joined_weight(self) -> Tensor:
-        """The three matrices as one, (3C, C)."""
-        if self._joined is not None:
-            return self._joined
-        return torch.cat([c.weight for c in (self.c_q, self.c_k, self.c_v)])
-
-    def join(self) -> None:
-        """Make the three matrices parts of one, which then costs neither memory nor a copy."""
-        self._joined = self.joined_weight().detach()
-        for c, part in zip((self.c_q, self.c_k, self.c_v), self._joined.chunk(3), strict=True):
-            c.weight.data = part
+            weight = torch.cat([matrix.weight for matrix in matrices])  # (3C, C)
+            parts = F.linear(x, weight.to(x.dtype)).chunk(3, dim=-1)
+        else:
+            parts = [matrix(x) for matrix in matrices]
+        heads = (*x.shape[:2], self.config.n_head, self.config.head_dim)
+        return [part.view(heads) for part in parts]
 
 
 class MLP(nn.Module):
-    """Two matrices with a squared ReLU between them."""
+    """Two matrices with a squared ReLU between them: two thirds of a layer's weights."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -111,6 +105,8 @@ class Block(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, mask: Tensor | None
     ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
+        # Each part reads a normalized copy and adds to x, which is never normalized itself: so
+        # gradients reach every layer through these two sums, undiminished.
         x = x + self.attn(rms_norm(x, self.eps), cos, sin, cache, mask)
         return x + self.mlp(rms_norm(x, self.eps))
 
@@ -136,14 +132,16 @@ class GPT(nn.Module):
         Uniform with the variance of 1/C (muP-like, arXiv 2203.03466); the matrices that write
         into the residual stream start at zero.
         """
+        # A generator of its own, on the CPU: the same weights on every device.
         generator = torch.Generator().manual_seed(seed)
-        bound = math.sqrt(3 / self.config.n_embd)
+        bound = math.sqrt(3 / self.config.n_embd)  # a uniform draw has a third of its square
         for name, weight in self.named_parameters():
             if name.endswith("c_proj.weight"):
-                weight.zero_()
+                weight.zero_()  # what it adds to the residual stream is 0, until it has learned
             elif name == "wte.weight":
                 weight.copy_(torch.empty(weight.shape).normal_(0, 1, generator=generator))
             elif name == "lm_head.weight":
+                # Nearly equal logits: the first loss is ln(V), with no confidence to unlearn.
                 weight.copy_(torch.empty(weight.shape).normal_(0, 1e-3, generator=generator))
             else:
                 drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
@@ -155,12 +153,7 @@ class GPT(nn.Module):
         The same numbers as before, without a cast of every matrix for every token, which on a card
         moves five times the bytes of the product itself.
         """
-        self.requires_grad_(False).to(self.dtype)
-        if self.wte.weight.device.type == "cuda":
-            for module in self.modules():
-                if isinstance(module, Attention):
-                    module.join()
-        return self
+        return self.requires_grad_(False).to(self.dtype)
 
     def rotary(self, at: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of some positions, (T, 1, D/2) each; the tables grow as needed."""
@@ -187,6 +180,8 @@ class GPT(nn.Module):
         time = ids.size(1)
         cos, sin = self.rotary(slice(0, time) if cache is None else cache.at(time))
         mask = None if cache is None else cache.mask(time)  # one for all layers
+        # Rows of the embedding differ in length by how often their token was seen; after this norm
+        # every token enters with the same weight.
         x = rms_norm(self.wte(ids).to(self.dtype), self.config.norm_eps)
         run = block or Block.__call__
         for layer in self.h:
@@ -206,15 +201,18 @@ class GPT(nn.Module):
 
         hidden, logits_pass: self.hidden and fused.logits_pass, compiled.
         """
+        # The logits of a batch never exist at once: at V 65,536 they would be the largest tensor by
+        # far. The head and its loss are computed in chunks of rows (fused.py).
         x = (hidden or self.hidden)(ids).flatten(0, 1)
         softcap = self.config.softcap
         return linear_cross_entropy(x, self.lm_head.weight, targets.flatten(), softcap, logits_pass)
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., C) -> soft-capped logits (..., V), float32."""
+        # tanh leaves small logits alone and bounds large ones: no answer is ever quite certain.
         cap = self.config.softcap
         return torch.tanh(self.lm_head(x).float() / cap) * cap
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids (B, T) -> logits of the last position (B, V)."""
+        """ids (B, T) -> logits of the last position (B, V), which is all that an answer needs."""
         return self.logits(self.hidden(ids, cache)[:, -1])

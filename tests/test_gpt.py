@@ -178,10 +178,9 @@ def test_bfloat16_activations_train() -> None:
 
 
 def test_one_product_for_queries_keys_and_values_is_three() -> None:
-    """As on CUDA: with gradients while training, of one matrix where the weights are frozen."""
+    """As training does it on CUDA, with its gradients."""
     model = random_model(2, 300, 32, torch.float64)
     attention, x = model.h[1].attn, torch.randn(2, 8, 128, dtype=torch.float64)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
     found = []
     for joined in (False, True):
         parts = attention.project(x, joined)
@@ -191,9 +190,6 @@ def test_one_product_for_queries_keys_and_values_is_three() -> None:
         found.append((*parts, *grads))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
-    attention.join()
-    torch.testing.assert_close(attention.project(x, True), found[0][:3])
-    assert all(torch.equal(before[n], w) for n, w in model.state_dict().items())
 
 
 def test_positions_beyond_max_seq_len() -> None:
