@@ -9,7 +9,7 @@ a half-written file) and of its continuation, in the next run at their second, a
 there are no more. Whatever happens, the run continued must give the losses of every step and the
 weights of every stage bit for bit, and no checkpoint that was whole may be gone. The controls leave
 out a part of what is resumed, and must be noticed. Every stage is run as the drivers run it, but
-forked from this process instead of started anew, which takes seconds off each kill. CPU only.
+forked from this process instead of started again, which takes seconds off each kill. CPU only.
 (2) has a shorter pipeline, of three saves a stage, the last of which removes the first.
 
 The same then with web text from a hub on the loopback, slowed down so that kills fall into the
@@ -54,7 +54,7 @@ PLAN = {
 }  # fmt: skip
 SAVE_EVERY = 20
 LONG, SHORT = (240, 120, 120), (60, 60, 60)  # updates of base training, midtraining, SFT
-MOST_TRIES = 400  # of one run; a run that makes no progress would go on for ever
+MAX_TRIES = 400  # of one run; a run that makes no progress would never end
 CONTROLS = ("optimizer", "position", "step")
 
 
@@ -344,7 +344,7 @@ def finish_run(
     """Run every stage, from the first one again after each kill, until none is left to do."""
     os.environ["NANOCHAT_BASE_DIR"] = str(base)
     died: Counter[str] = Counter()
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         before = scenario.kept()
         deadline, killed = kill_after(), False
         started = time.monotonic()
@@ -369,7 +369,7 @@ def finish_run(
         counts.lost += sum(after.get(name, -1) < step for name, step in before.items())
         if not killed:
             return
-    sys.exit(f"no end after {MOST_TRIES} tries")
+    sys.exit(f"no end after {MAX_TRIES} tries")
 
 
 def wait(pid: int, deadline: float | None) -> int:

@@ -1,4 +1,4 @@
-"""One optimiser update: seconds, tokens a second, share of a matmul's speed, peak memory.
+"""One training step: seconds, tokens per second, share of a matmul's speed, peak memory.
 
     python bench/train_step.py                       d4, vocabulary 8,192, 16 x 256
     python bench/train_step.py --vocab_size 65536 --max_seq_len 1024

@@ -213,7 +213,7 @@ def test_trains_after_the_engine_has_used_it(tokenizer: Tokenizer, tiny_model: G
 # ---- beginning
 
 
-def initialised(seed: int, depth: int = 2) -> GPT:
+def initialized(seed: int, depth: int = 2) -> GPT:
     model = GPT(GPTConfig(depth, 300, 32))
     model.init_weights(seed)
     return model
@@ -221,10 +221,10 @@ def initialised(seed: int, depth: int = 2) -> GPT:
 
 def test_init_is_a_matter_of_the_seed_alone() -> None:
     torch.manual_seed(1)
-    one = initialised(7).state_dict()
+    one = initialized(7).state_dict()
     torch.manual_seed(2)
     torch.rand(5)
-    other, third = initialised(7).state_dict(), initialised(8).state_dict()
+    other, third = initialized(7).state_dict(), initialized(8).state_dict()
     for name, weight in one.items():
         assert torch.equal(weight, other[name])
         assert weight.abs().sum() == 0 or not torch.equal(weight, third[name])
@@ -238,7 +238,7 @@ def test_init_leaves_the_global_generator_alone() -> None:
 
 
 def test_blocks_start_as_the_identity_and_the_head_near_zero() -> None:
-    model, ids = initialised(0), ids_of(2, 32)
+    model, ids = initialized(0), ids_of(2, 32)
     x = F.rms_norm(model.wte(ids), (128,), eps=1e-6)
     torch.testing.assert_close(model.hidden(ids), F.rms_norm(x, (128,), eps=1e-6))
     assert model.loss(ids, ids_of(2, 32, seed=1)).item() / 64 == pytest.approx(

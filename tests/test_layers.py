@@ -25,7 +25,7 @@ LAYERS = (
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 # What a module must not know although it lies below: (who, whom, why).
 STRANGERS = (
-    ("nanochat.gpt", "nanochat.system", "the model knows neither optimiser nor logger"),
+    ("nanochat.gpt", "nanochat.system", "the model knows neither optimizer nor logger"),
     ("nanochat.gpt_config", "nanochat.system", "nor does its config"),
     ("nanochat.fused", "nanochat.system", "nor do its pieces"),
     ("nanochat.tasks", "nanochat.tokenizer", "tasks know no tokenizer"),

@@ -1,4 +1,5 @@
-"""How a model learns: the one loop, the optimiser, checkpoints, and the plan of a whole run.
+"""How a model learns: the one loop, the optimizer, checkpoints, and what a stage starts from.
 
-A model and a stream of batches enter; a trained checkpoint leaves. Knows nothing of scripts.
+Rows and a model come in; a trained model in a checkpoint goes out. Which stages a run has, and with
+what numbers, is decided in run/, of which nothing here knows.
 """

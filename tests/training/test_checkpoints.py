@@ -67,7 +67,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_taken(
     forget_what_was_seen()
     run_stage("base_train", resume=True)
     said = capsys.readouterr().out
-    # Without a state.json a folder is no checkpoint at all.
+    # Without a state.json a folder is not a checkpoint at all.
     assert str(path) in said or (harm == "remove" and name == "state.json")
     assert "resuming base d1 at step 3 of 6" in said
     assert checkpoints.find("base").step == 6
@@ -332,7 +332,7 @@ CHANGES = st.one_of(
 def test_a_state_from_elsewhere_is_used_or_refused_in_one_line(
     two_steps: Path, data: st.DataObject
 ) -> None:
-    """Sealed anew, so that the checksum does not help."""
+    """Sealed again, so that the checksum does not help."""
     path = two_steps / "step_000004" / "state.json"
     whole = path.read_text()
     state = json.loads(whole)

@@ -1,4 +1,4 @@
-"""The optimiser against torch's own Muon and AdamW, and the schedule's bounds."""
+"""The optimizer against torch's own Muon and AdamW, and the schedule's bounds."""
 
 from __future__ import annotations
 

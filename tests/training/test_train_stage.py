@@ -76,7 +76,7 @@ def test_all_stages_train_and_a_checkpoint_is_complete_in_itself(
 
 
 @pytest.mark.parametrize(("rows", "tokens", "accumulate"), [(1, 32, 1), (1, 96, 3), (2, 128, 2)])
-def test_iterations_are_updates_whatever_the_accumulation(
+def test_iterations_are_steps_whatever_the_accumulation(
     run_stage: Run, base_dir: Path, rows: int, tokens: int, accumulate: int
 ) -> None:
     run_stage("base_train", num_iterations=2, device_batch_size=rows, total_batch_size=tokens)
@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_a_finished_stage_keeps_the_optimiser_of_its_last_step_only(
+def test_a_finished_stage_keeps_the_optimizer_of_its_last_step_only(
     run_stage: Run, base_dir: Path
 ) -> None:
     run_stage("base_train", num_iterations=4, save_every=1)
