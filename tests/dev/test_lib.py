@@ -401,6 +401,7 @@ def test_empty_lock_is_taken_over(quick: Clone) -> None:
     assert quick.lib("take_lock lock x").code == 0
 
 
+@pytest.mark.slow
 def test_two_at_once(clone: Clone) -> None:
     (clone.root / "lock").write_text(
         "99999999 gone runcpu.sh 2026\n".replace("gone", os.uname().nodename)
