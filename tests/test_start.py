@@ -15,7 +15,7 @@ from nanochat.gpt_config import GPTConfig
 from nanochat.system.device import open_device
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import checkpoint_manager as checkpoints
-from nanochat.training import stage
+from nanochat.training import train_stage
 from nanochat.training.optim import MuonAdamW
 from nanochat.training.stage_config import OptimConfig
 
