@@ -23,7 +23,7 @@ from nanochat.system.variables import variables
 from nanochat.training.batch_sizes import batch_sizes
 
 ROOT = Path(__file__).parents[2]
-DOCS = ("README.md", "MACOS.md", "CONTRIBUTING.md", "docs/tour.md")
+DOCS = ("README.md", "MACOS.md", "CONTRIBUTING.md", "docs/tour.md", "docs/learning.md")
 MAC = (ROOT / "MACOS.md").read_text()
 TOUR = (ROOT / "docs" / "tour.md").read_text()
 PLAIN = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -97,7 +97,8 @@ def test_a_script_takes_its_flags(name: str, line: str) -> None:
 
 @pytest.mark.parametrize(("name", "line"), DRIVERS)
 def test_a_driver_takes_its_variables(name: str, line: str, tmp_path: Path) -> None:
-    (tmp_path / "notes").mkdir()
+    for folder in ("notes", "books"):  # named as a source of text
+        (tmp_path / folder).mkdir()
     assert complaint_about_driver(line, tmp_path) == ""
 
 
@@ -232,7 +233,7 @@ def test_the_macs_estimates_add_up() -> None:
 
 
 def test_the_parameter_counts_are_the_models() -> None:
-    wrong = MAC.partition("## Where the older guide was wrong")[2]
+    wrong = MAC.partition("## Where earlier Mac instructions were wrong")[2]
     for depth, vocabulary in ((4, 65_536), (6, 65_536), (8, 65_536), (4, 4_096), (6, 4_096)):
         assert f"{GPTConfig(depth, vocabulary, 256).num_params():,}" in wrong
 
