@@ -495,7 +495,7 @@ def test_continue_what_another_user_began(ready: Clone) -> None:
     assert stages_called(ready) == []
 
 
-def test_continue_does_not_start_anew(ready: Clone) -> None:
+def test_continue_never_starts_over(ready: Clone) -> None:
     result = ready.bash("dev/continue_training.sh", FRESH="1")
     assert result.code == 2
     assert "FRESH=1 bash dev/runcpu.sh" in result.err

@@ -75,7 +75,7 @@ def calls(clone: Clone) -> list[str]:
     return [line.replace(str(clone.root), ".") for line in lines]
 
 
-def test_from_nothing_and_again(clone: Clone) -> None:
+def test_from_scratch_and_again(clone: Clone) -> None:
     fake_python(clone, 312)
     first = setup(clone)
     assert (first.code, first.err) == (0, "")
@@ -420,7 +420,7 @@ def test_network_is_blamed_only_where_it_is_likely(clone: Clone, why: str, said:
 # ---- what is broken, unfinished, moved ----
 
 
-def test_moved_clone_is_set_up_anew(clone: Clone) -> None:
+def test_moved_clone_is_set_up_again(clone: Clone) -> None:
     fake_python(clone, 312)
     setup(clone)
     clone.root = clone.root.rename(clone.root.parent / "another place")
@@ -441,7 +441,7 @@ def test_python_that_went_away(clone: Clone) -> None:
     assert (clone.venv / "bin" / "python").exists()
 
 
-def test_failure_shows_why_and_the_next_run_goes_on(clone: Clone) -> None:
+def test_failure_shows_why_and_the_next_run_completes_it(clone: Clone) -> None:
     fake_python(clone, 312)
     failed = setup(clone, FAIL="-r ")
     assert failed.code == 1
@@ -590,7 +590,7 @@ def test_no_path_or_host_of_one_machine() -> None:
 def test_a_clone_with_autocrlf_runs(clone: Clone, tmp_path: Path) -> None:
     """As Git for Windows clones, and WSL reads."""
     if shutil.which("git") is None:
-        pytest.skip("NOT TESTED: there is no git here")
+        pytest.skip("NOT TESTED: git is not installed")
     clone.root.joinpath(".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
     git = ["git", "-c", "core.autocrlf=true", "-c", "user.name=x", "-c", "user.email=x"]
     for command in (

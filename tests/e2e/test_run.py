@@ -155,8 +155,8 @@ def test_a_second_run_leaves_the_first_model_alone(trained: tuple[Path, str]) ->
     assert "MODEL_TAG=d1" in refused.stderr
 
 
-def test_killed_in_the_middle_and_continued(tmp_path: Path) -> None:
-    """SIGKILL in base training: the driver refuses to start anew, and continuing finishes."""
+def test_interrupted_in_the_middle_and_continued(tmp_path: Path) -> None:
+    """Interrupted in base training: the driver refuses to start over, and continuing finishes."""
     base = tmp_path / "base"
     variables = {**TINY, "BASE_ITERATIONS": "400"}
     process = subprocess.Popen(

@@ -40,7 +40,7 @@ def test_web_text_of_which_a_part_comes_while_it_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["none"])
-def test_auto_without_a_net_says_so_and_goes_on(tmp_path: Path, network: str) -> None:
+def test_auto_without_a_network_says_so_and_continues(tmp_path: Path, network: str) -> None:
     variables = {**TINY, "NANOCHAT_DATA": "auto", "HF_ENDPOINT": "http://127.0.0.1:9"}
     done = run(["bash", "dev/runcpu.sh", "--plan"], tmp_path / "base", **variables)
     assert done.returncode == 0, done.stderr
