@@ -22,7 +22,7 @@ from nanochat.run.records import SOME_ANSWERS
 from nanochat.stages import CHECKPOINTS, STAGES, TRAINED
 from nanochat.system import storage
 from nanochat.system.errors import UserError
-from nanochat.system.log import duration, say
+from nanochat.system.log import counted, duration, say
 from nanochat.tasks import GUESSING, chatcore_name
 from nanochat.training import checkpoint_manager as checkpoints
 
@@ -112,7 +112,8 @@ def _plan_and_machine(tag: str) -> Iterator[str]:
             f"- model: depth {model['depth']}, vocabulary {model['vocab_size']:,}, "
             f"context {model['max_seq_len']}, {found[0].model_config().num_params():,} parameters"
         )
-        yield f"- batch: {batch['device_batch_size']} rows, {batch['total_batch_size']:,} tokens"
+        rows = counted(batch["device_batch_size"], "row")
+        yield f"- batch: {rows} at once, {batch['total_batch_size']:,} tokens per step"
     yield ""
 
 
@@ -214,8 +215,10 @@ def _chat_figures(tag: str, plots: dict[str, str]) -> Iterator[str]:
     kinds = {k: v for k, v in found.items() if k not in OTHER_FIGURES}
     yield "## Held-out questions"
     yield ""
-    yield f"Mean over kinds {found['mean']:.1%}; answers that repeat themselves "
-    yield f"(a 4-gram twice): {found['repetition']:.1%}."
+    yield (
+        f"Mean over kinds: {found['mean']:.1%}. Answers that repeat themselves "
+        f"(the same four words twice): {found['repetition']:.1%}."
+    )
     yield ""
     if "kinds" in plots:
         yield f"![right answers by kind]({plots['kinds']})"

@@ -50,6 +50,7 @@ STAGES = (
         "chat_sft", "SFT", checkpoint="sft", model_name="SFT", parent="mid",
         num_iterations=100, warmdown=0.8, timed_warmdown=0.8, tinyworld_share=78, share=35,
     ),
+    # Of the last stage that trains: chat_eval_<checkpoint>.
     Stage("chat_eval", "evaluating the chat model", measures="chat_eval_sft"),
     Stage("report", "report"),
 )  # fmt: skip

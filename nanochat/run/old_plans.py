@@ -28,6 +28,7 @@ def from_schema_1(whole: Mapping[str, Any]) -> dict[str, Any]:
             "warmdown": float(flags[stage.name].get("warmdown", stage.warmdown)),
         }
         for stage in TRAINED
+        if stage.name in flags
     }
     same = {n: said[n] for n in ("driver", "data", "data_shards", "tokenizer_max_chars")}
     shape = {n: said[n] for n in ("model_tag", "depth", "vocab_size", "max_seq_len")}
@@ -44,7 +45,9 @@ def from_schema_1(whole: Mapping[str, Any]) -> dict[str, Any]:
         "run_budget_s": budget.get("seconds") or said.get("time_budget_s", 0),
         "training": training,
         "max_seconds": {
-            stage.name: int(flags[stage.name]["max_seconds"]) for stage in STAGES if stage.measures
+            stage.name: int(flags[stage.name]["max_seconds"])
+            for stage in STAGES
+            if stage.measures and stage.name in flags
         },
     }
     known = {field.name for field in fields(PlanConfig)} - {"fresh", "dry_run", "log_file"}

@@ -326,8 +326,8 @@ def finish(config: TagConfig) -> None:
         say("For one that answers: TIME_BUDGET=20m bash dev/runcpu.sh")
     say("Chat with it, here or in the browser:")
     say("  source .venv/bin/activate")
-    say("  python -m scripts.chat_cli -i sft")
-    say("  python -m scripts.chat_web -i sft")
+    for script in ("chat_cli", "chat_web"):
+        say(f"  python -m scripts.{script} -i {TRAINED[-1].checkpoint}")
 
 
 VERBS = {

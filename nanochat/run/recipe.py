@@ -126,9 +126,11 @@ class Recipe:
 
     @staticmethod
     def from_json(whole: Mapping[str, Any]) -> Recipe:
-        """The recipe whose asdict this was."""
-        training = {name: Training(**values) for name, values in whole["training"].items()}
-        values: dict[str, Any] = {**whole, "training": training}
+        """The recipe whose asdict this was; a stage that is newer than it has its defaults."""
+        training = {s.name: Training(s.num_iterations, s.warmdown) for s in TRAINED}
+        training |= {name: Training(**values) for name, values in whole["training"].items()}
+        seconds = max_seconds(whole["run_budget_s"] or None) | whole["max_seconds"]
+        values: dict[str, Any] = {**whole, "training": training, "max_seconds": seconds}
         return Recipe(**values)
 
 

@@ -241,7 +241,7 @@ def find(stage: str, tag: str | None = None, step: int | None = None) -> Checkpo
         steps = ", ".join(str(c.step) for c in of_tag)
         raise UserError(f"{stage} {tag or of_tag[-1].tag} has no step {step}; there is: {steps}")
     tags = ", ".join(sorted({c.tag for c in everything}))
-    there_is = f"there is: {tags}" if tags else f"there is none: {_how_to_get(stage)}"
+    there_is = f"there is: {tags}" if tags else _how_to_get(stage)
     raise UserError(
         f"no {stage} checkpoint{f' {tag!r}' if tag else ''} in {stage_folder(stage)}; {there_is}"
     )
