@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from conftest import random_model
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
 
 from nanochat import gpt_config
 from nanochat.engine import Engine
@@ -293,6 +292,7 @@ def test_agrees_with_transformers() -> None:
     assert logits.std() > 0.5, "not all near zero"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "rows", "vocab", "dtype", "device"),
     [
@@ -318,6 +318,8 @@ def test_the_memory_of_a_step_is_about_what_the_plan_says(
         optimizer, ids = MuonAdamW(model, OptimConfig()), torch.zeros(rows, 256, dtype=torch.long)
         if device == "cuda":
             optimizer.dtype = dtype
+        from torch.distributed._tools.mem_tracker import MemTracker  # 2 s, and only this needs it
+
         tracker = MemTracker()
         tracker.track_external(model, *optimizer.state_tensors().values())
         model.rotary(slice(256))

@@ -105,12 +105,10 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Not even for a type, nor inside of a function: what needs a circle to be understood is one."""
+    """Not even for a type, nor inside of a function."""
     modules = {module_of(path): path for path in sources("nanochat") + sources("scripts")}
     arrows = {
-        module: {
-            name if name in modules else name.rpartition(".")[0] for _, name in imported(path)
-        }
+        module: {name if name in modules else name.rpartition(".")[0] for _, name in imported(path)}
         & (modules.keys() - {module})
         for module, path in modules.items()
     }

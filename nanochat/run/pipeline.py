@@ -1,9 +1,8 @@
 """What the drivers in dev/ ask and call, one verb each: `python -m nanochat.run.pipeline VERB`.
 
-`plan` resolves everything and writes pipeline/<tag>.json; `stages` names the stages in order;
-`stage` runs one (or skips it where it is finished, or resumes it); `killed` looks into a SIGKILL;
-`status`, `newest_tag` and `finish` read what exists. What a user changes about a run that he
-continues becomes part of its plan.
+`plan` resolves everything and writes pipeline/<tag>.json; `stage` runs one stage of it (or skips it
+where it is finished, or resumes it); `killed` looks into a SIGKILL; `status`, `newest_tag` and `finish`
+read what exists. What a user changes about a run that he continues becomes part of its plan.
 """
 
 from __future__ import annotations
@@ -113,11 +112,6 @@ def choose_tag(wanted: str, config: PlanConfig) -> tuple[str, list[str]]:
                 f"or start another beside it with FRESH=1"
             )
     raise AssertionError("ten thousand models of one name")
-
-
-def stages(config: TagConfig) -> None:
-    """Print the names of the stages, in the order in which a driver runs them."""
-    print("\n".join(stage.name for stage in STAGES))
 
 
 def stage(config: StageRunConfig) -> None:
@@ -332,7 +326,6 @@ def finish(config: TagConfig) -> None:
 
 VERBS = {
     "plan": (plan, PlanConfig),
-    "stages": (stages, TagConfig),
     "stage": (stage, StageRunConfig),
     "killed": (killed, KilledConfig),
     "status": (status, PlanConfig),

@@ -98,7 +98,8 @@ def open_device(
         raise UserError(f"--device_type={wanted} can't be used: {reason}")
     capability = (0, 0)
     if found == "cpu":
-        torch.set_num_threads(cpu_threads())
+        if "OMP_NUM_THREADS" not in os.environ:  # else the user has said how many
+            torch.set_num_threads(cpu_threads())
         keep_memory()
     elif found == "cuda":
         torch.set_float32_matmul_precision("high")

@@ -190,6 +190,7 @@ def test_a_small_task_is_not_repeated_forever() -> None:
     assert sum("a" in talk[0]["content"] for talk in mixed) == 900
 
 
+@pytest.mark.slow
 def test_what_is_held_out_is_never_trained_on(shared_data: Path) -> None:
     source = find_source(str(shared_data))
     train, held_out = mixture.conversations_of(source, "mid", 2_000_000)
@@ -199,6 +200,7 @@ def test_what_is_held_out_is_never_trained_on(shared_data: Path) -> None:
     assert len(found & trained) < len(found) / 20  # a few questions stand in a source twice
 
 
+@pytest.mark.slow
 def test_a_smoke_test_has_enough_and_no_long_list(shared_data: Path, tokenizer: Tokenizer) -> None:
     """One small update: enough for rows of it, and for an evaluation of many."""
     train, held_out = mixture.conversations_of(find_source(str(shared_data)), "sft", 256)

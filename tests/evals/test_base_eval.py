@@ -76,6 +76,7 @@ def metrics(base: Path, stage: str) -> dict:
     return json.loads(line)
 
 
+@pytest.mark.slow
 def test_everything(saved: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     log_file = tmp_path / "said.log"
     run("--max_problems=3", "--json", f"--log_file={log_file}")

@@ -537,6 +537,7 @@ def test_a_folder_with_neither_layout_or_half_a_bundle(tmp_path: Path) -> None:
 # --- real questions ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_shared_tasks(shared_data: Path, tokenizer: Tokenizer, tiny_model: GPT) -> None:
     """A model that knows nothing is as good as guessing, within four standard errors."""
     tasks = core_tasks.load_tasks(shared_data / "evals" / "core")

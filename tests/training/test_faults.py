@@ -73,6 +73,7 @@ def test_a_rollback_goes_back_to_the_checkpoint_and_past_the_batch(
     assert all(bool(w.isfinite().all()) for w in weights("base").values())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_rolled_back_is_resumed_exactly(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(loop, "train_step", train_step)
 
 
+@pytest.mark.slow
 def test_all_stages_train_and_a_checkpoint_is_complete_in_itself(
     run_stage: Run, base_dir: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_iterations_are_steps_whatever_the_accumulation(
     assert load_file(found.folder / "optimizer.safetensors")["step.wte.weight"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "mid", "sft"])
 def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(
     run_stage: Run, base_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -202,6 +204,7 @@ def test_a_finished_stage_keeps_the_optimizer_of_its_last_step_only(
     assert [(f / "optimizer.safetensors").exists() for f in folders[1:]] == [False, True]
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(run_stage: Run, base_dir: Path) -> None:
     run_stage("base_train", num_iterations=1)
     first = weights("base")
