@@ -1,8 +1,9 @@
 """What the drivers in dev/ ask and call, one verb each: `python -m nanochat.run.pipeline VERB`.
 
 `plan` resolves everything and writes pipeline/<tag>.json; `stage` runs one stage of it (or skips it
-where it is finished, or resumes it); `killed` looks into a SIGKILL; `status`, `newest_tag` and `finish`
-read what exists. What a user changes about a run that he continues becomes part of its plan.
+where it is finished, or resumes it); `killed` looks into a SIGKILL; `status`, `newest_tag` and
+`finish` read what exists. What a user changes about a run that he continues becomes part of its
+plan.
 """
 
 from __future__ import annotations

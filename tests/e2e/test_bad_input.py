@@ -120,7 +120,7 @@ def test_a_corpus_smaller_than_a_batch_is_refused_and_a_large_vocabulary_shrinks
     folder, base = folder_of(tmp_path), tmp_path / "base"
     done = run("tokenizer", [f"--data={folder}", "--vocab_size=5000"], base)
     assert done.returncode == 0, done.stderr
-    assert "at most, not 5,000" in done.stdout
+    assert "of at most 278, not 5,000" in done.stdout
     done = run("base_train", [f"--data={folder}", "--depth=1", "--device_batch_size=4"], base)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1
