@@ -13,6 +13,7 @@ from nanochat.model_choice import ChatModelChoice
 from nanochat.system import cli
 from nanochat.system.errors import UserError
 from nanochat.tasks import ASKED, chatcore_name
+from nanochat.tasks.strangers import Half
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from nanochat.evals.chat import ChatResult, Question
 
 TINYWORLD = "tinyworld"
-NAMES = (TINYWORLD, *ASKED)
+STRANGERS: dict[str, Half] = {
+    "strangers": "development",
+    "strangers_final": "final",
+}  # task -> half
+NAMES = (TINYWORLD, *ASKED, *STRANGERS)
 QUESTIONS_PER_TASK = 5  # times as many as of one of tinyworld's kinds
 
 
@@ -74,8 +79,9 @@ def main(config: Config) -> None:
 
     groups = questions_of(config, config.data or found.state["config"]["data"])
     model, tokenizer, _ = config.model.load(found)
-    summary: dict[str, float] = {}
-    for name, result in ask(config, Engine(model, tokenizer), groups).items():
+    engine = Engine(model, tokenizer)
+    summary = ask_strangers(config, engine)
+    for name, result in ask(config, engine, groups).items():
         summary |= result.accuracy()
         if name == TINYWORLD:
             summary |= {"mean": result.mean(), "repetition": result.repetition()}
@@ -97,8 +103,11 @@ def questions_of(config: Config, data: str) -> dict[str, Sequence[Question]]:
     from nanochat.evals import chat
 
     # A model that has read only tinyworld can't know what the public tasks ask.
-    default = (TINYWORLD,) if data == TINYWORLD else NAMES
-    wanted = tuple(config.tasks.split(",")) if config.tasks else default
+    default = (TINYWORLD,) if data == TINYWORLD else (TINYWORLD, *ASKED)
+    said = config.tasks.split(",") if config.tasks else default
+    wanted = tuple(name for name in said if name not in STRANGERS)
+    if not wanted:
+        return {}
     groups: dict[str, Sequence[Question]] = {}
     if TINYWORLD in wanted:
         groups[TINYWORLD] = chat.tinyworld_questions(config.max_problems)
@@ -139,6 +148,27 @@ def ask(
         if name == TINYWORLD:
             log.say(f"mean over kinds {result.mean():.1%}, repetition {result.repetition():.1%}")
     return results
+
+
+def ask_strangers(config: Config, engine: Engine) -> dict[str, float]:
+    """The three figures of the stranger's test, where it is asked for; shown by kind."""
+    from nanochat.evals import strangers
+    from nanochat.system import log
+    from nanochat.tasks.strangers import load
+
+    summary: dict[str, float] = {}
+    for name in (n for n in (config.tasks or "").split(",") if n in STRANGERS):
+        result = strangers.ask(engine, load(STRANGERS[name]))
+        for kind, counts in sorted(result.by_kind.items()):
+            words = ", ".join(f"{counts[v]} {v}" for v in strangers.VERDICTS)
+            log.say(f"{kind:34} {words}")
+            wrong = [a for a in result.answers if a[0].kind == kind and a[2] != "right"]
+            for question, answer, verdict in wrong[: config.show_wrong]:
+                log.say(f"    {' / '.join(question.turns)!r} -> {answer!r} ({verdict})")
+        figures = ", ".join(f"{result.share(v):.0%} {v}" for v in strangers.VERDICTS)
+        log.say(f"{name}: {figures} of {len(result.answers)}")
+        summary |= result.summary()
+    return summary
 
 
 def show(result: ChatResult, show_wrong: int) -> None:
