@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nanochat.clean_typing import clean_typing
 from nanochat.system.errors import UserError
 from nanochat.tokenizer import Tokenizer
 
@@ -52,6 +53,9 @@ def _system_and_turns(conversation: Any) -> tuple[str, list[Message]]:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise UserError(f"a message needs role and content, not {str(message)[:60]!r}")
         _check_content(message)
+        # Before anything is joined to it: a system's text is not typed.
+        if message["role"] == "user":
+            message = {**message, "content": clean_typing(message["content"])}
         # Newer programs call the system's message the developer's.
         role = "system" if message["role"] == "developer" else message["role"]
         wanted = "assistant" if last == "user" else "user"

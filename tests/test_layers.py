@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up; each may import its own layer and those below. A new name gets its place here.
 LAYERS = (
     ("system", "stages"),
-    ("gpt", "gpt_config", "kv_cache", "fused", "sampling", "tokenizer", "conversation"),
+    ("gpt", "gpt_config", "kv_cache", "fused", "sampling"),
+    ("tokenizer", "clean_typing", "conversation"),
     ("engine", "decode_graph", "tasks", "data"),
     ("evals", "training", "model_choice"),
     ("run",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from nanochat.data.tinyworld.facts import Fact, all_facts, bare
@@ -9,6 +10,7 @@ from nanochat.data.tinyworld.questions import Asked, Part, with_tool
 from nanochat.data.tinyworld.rng import Rng
 from nanochat.data.tinyworld.wordings import (
     RELATIONS,
+    article,
     fill,
     fits,
     is_held_out,
@@ -47,6 +49,17 @@ def wrong_answers(fact: Fact) -> tuple[str, ...]:
     )
 
 
+@cache
+def right_answers(fact: Fact) -> tuple[str, ...]:
+    """What may be said of it, its own answer most often."""
+    if fact.relation not in ("category", "legs", "opposite", "colour", "capital"):
+        return (fact.y,)  # in other sentences another word would need other grammar
+    others = [word for word in fact.accept if word != bare(fact.y) and len(word.split()) == 1]
+    if fact.y.startswith(("a ", "an ")):
+        others = [article(word) for word in others]
+    return (fact.y, fact.y, *others) if others else (fact.y,)
+
+
 CHECK_FRAMES = ("{Q}?", "{Q}?", "{Q}?", "Hi! {Q}?", "Please tell me, {q}?", "OK, {q}?")
 
 
@@ -58,7 +71,10 @@ def yes_no(rng: Rng, held: bool) -> Asked:
     while True:
         fact = rng.choice(rng.choice(checkable()))
         is_so = rng.chance(50)
-        y = fact.y if is_so else rng.choice(wrong_answers(fact))
+        # Any accepted answer may be asked for, and is then what the reply says: "A dog is a
+        # mammal", not "an animal", which would make the comparison say no.
+        said = rng.choice(right_answers(fact)) if is_so else fact.y
+        y = said if is_so else rng.choice(wrong_answers(fact))
         relation = RELATIONS[fact.relation]
         claim = small(fill(relation.say[0], fact.x, y)).rstrip(".")
         checks = [fill(check, fact.x, y) for check in relation.check if fits(check, fact.x)]
@@ -67,7 +83,8 @@ def yes_no(rng: Rng, held: bool) -> Asked:
             break
     word, wrong = ("yes", "no") if is_so else ("no", "yes")
     text = rng.choice(CHECK_FRAMES).format(Q=question, q=small(question))
-    comparison = f"'{bare(fact.y)}'.count('{bare(y)}')"
+    comparison = f"'{bare(said)}'.count('{bare(y)}')"
     called = with_tool(comparison, int(is_so), f" So the answer is {word}.")
-    reply: list[Part] = [{"type": "text", "text": statement(fact)}, *called]
+    stated = statement(replace(fact, y=said))
+    reply: list[Part] = [{"type": "text", "text": stated}, *called]
     return Asked("yes_no", typed(rng, text), reply, word, (word,), (f"answer is {wrong}",))

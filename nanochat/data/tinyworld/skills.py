@@ -11,7 +11,14 @@ from nanochat.data.tinyworld import words
 from nanochat.data.tinyworld.facts import bare, listed, sizes
 from nanochat.data.tinyworld.questions import Asked, with_tool
 from nanochat.data.tinyworld.rng import Rng
-from nanochat.data.tinyworld.wordings import capital, is_held_out, typed, wording_key
+from nanochat.data.tinyworld.wordings import (
+    article,
+    capital,
+    is_held_out,
+    plural,
+    typed,
+    wording_key,
+)
 
 COMPARE = (
     "Which is {more}, {a} or {b}?", "What is {more}, {a} or {b}?", "{A} or {b}, which is {more}?",
@@ -262,6 +269,50 @@ def repeat(rng: Rng, held: bool) -> Asked:
 def any_word(rng: Rng) -> str:
     """A word of this world, or one that does not exist."""
     return words.invented(rng) if rng.chance(30) else rng.choice(words.countable_words())
+
+
+# What animals can do: those that can, and those that everybody knows can't.
+ABILITIES = {
+    "fly": (
+        "bird eagle owl parrot duck goose swan bee butterfly bat crow pigeon dragonfly",
+        "dog cat horse cow pig sheep fish frog penguin elephant lion mouse snake rabbit bear goat",
+    ),
+    "swim": (
+        "fish duck frog dolphin whale shark seal penguin dog swan crocodile bear otter turtle",
+        "bee butterfly owl eagle parrot ant spider",
+    ),
+    "talk": ("person parrot", "dog cat cow fish horse bird pig sheep frog bear lion snake"),
+    "climb trees": ("cat monkey squirrel bear", "cow fish horse dog elephant whale pig sheep"),
+    "lay eggs": (
+        "hen duck bird snake frog fish turtle goose crocodile penguin chicken",
+        "dog cat cow horse pig sheep lion elephant bear rabbit whale goat",
+    ),
+    "bark": ("dog puppy", "cat cow fish bird horse pig sheep frog lion mouse"),
+    "read": ("person teacher", "dog cat cow fish horse bird elephant bee"),
+    "live in water": ("fish whale shark dolphin frog", "dog cat horse lion hen cow goat eagle"),
+}
+CAN = (
+    "Can a {x} {v}?", "Can {p} {v}?", "Is a {x} able to {v}?", "Tell me, can a {x} {v}?",
+    "Do you know if a {x} can {v}?", "Can the {x} {v}?", "Hey, can {p} {v}?", "Could a {x} {v}?",
+    "Do you think a {x} can {v}?", "I want to know if {p} can {v}.",
+    "Please tell me if a {x} can {v}.",
+)  # fmt: skip
+
+
+def abilities(rng: Rng, held: bool) -> Asked:
+    """Held out by the wording: whether a hen can fly can't be worked out."""
+    while True:
+        verb = rng.choice(tuple(ABILITIES))
+        can = rng.chance(50)
+        animal = rng.choice(ABILITIES[verb][0 if can else 1].split())
+        way = rng.choice(CAN)
+        if is_held_out(f"can {way} {animal} {verb}") == held:
+            break
+    noun = article(animal)
+    text = way.format(x=animal, p=plural(animal), v=verb).replace(f"a {animal}", noun)
+    reply = f"Yes, {noun} can {verb}." if can else f"No, {noun} cannot {verb}."
+    word, wrong = ("yes", "no") if can else ("no", "yes")
+    return Asked("abilities", typed(rng, text), reply, word, (word,), (wrong,))
 
 
 SPELL = (

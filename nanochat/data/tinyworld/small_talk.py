@@ -11,7 +11,6 @@ from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.texts import short_story
 from nanochat.data.tinyworld.wordings import (
     article,
-    capital,
     is_held_out,
     plain,
     small,
@@ -77,13 +76,21 @@ talking to a computer; Am I talking to an AI; Are you software; Are you a neural
     (
         "made",
         ("trained",),
-        "I was trained from nothing on one computer.",
+        "I was trained from scratch on one computer.",
         """
 Who made you; Who built you; How were you made; Where do you come from; Who trained you; How
 were you trained; Who created you; Where were you made; Tell me who made you; Who is your maker;
 How did you learn; Where did you learn all this; Who is your creator; Who wrote you; How are you
-made; Did somebody build you; How did they make you; When were you made; How old are you; When
-were you born; What is your age
+made; Did somebody build you; How did they make you
+""",
+    ),
+    (
+        "age",
+        ("age",),
+        "I have no age. I am a computer program.",
+        """
+How old are you; When were you born; What is your age; When were you made; When is your birthday;
+Are you old; Are you young; How many years old are you; Tell me your age; What year were you born
 """,
     ),
     (
@@ -123,7 +130,7 @@ Wonderful, thank you; Ah, thank you; I thank you; Alright, thanks
     (
         "bye",
         ("goodbye",),
-        "Goodbye! It was nice to talk with you.",
+        "Goodbye! It was nice talking to you.",
         """
 Bye; Goodbye; Bye bye; See you; See you later; Good night; I have to go; See you tomorrow; That
 is all, bye; Bye nanochat; I must go now; Talk to you later; Good bye; OK bye; Thanks, bye; Bye
@@ -147,18 +154,98 @@ funny; That was good; You know a lot; Good boy; Wow; Amazing; Correct; You are c
         """
 That is wrong; You are wrong; You are stupid; That is not right; I hate you; You are bad; Wrong;
 No, that is wrong; You are dumb; Bad answer; You make mistakes; That is not true; You know
-nothing; This is nonsense; I do not like you; You are useless; You are boring
+nothing; This is nonsense; I do not like you; You are useless; You are boring; Shut up; Be quiet;
+Go away; You suck; You are an idiot; Stupid bot
 """,
     ),
     (
         "sad",
         ("sorry",),
-        "I am sorry to hear that. I hope that it gets better.",
+        "I am sorry to hear that. I hope you feel better soon.",
         """
 I am sad; I am tired; I feel bad; I am not happy; I am lonely; I am ill; I feel sad today; I am
-sick; I had a bad day; My cat died; I am angry; I am bored; I am afraid; I feel lonely; My dog
+sick; I had a bad day; I am angry; I am afraid; I feel lonely; My dog
 is sick; I lost my keys; I am so tired today; I am not well; Today was a bad day; I'm sad; I'm
-tired; I'm sick; I'm bored; I'm so lonely; I'm not happy; I'm angry; I'm hungry; I am cold
+tired; I'm sick; I'm so lonely; I'm not happy; I'm angry; I'm hungry; I am cold; I feel awful;
+I feel terrible; My friend was mean to me; Nobody likes me; I failed my test; I have a headache
+""",
+    ),
+    (
+        "death",
+        ("sorry",),
+        "I am so sorry for your loss.",
+        """
+My grandma died; My cat died; My dog died; My grandfather died last week; My mother died; My hamster
+died; We lost our dog; My friend died; My fish died yesterday; My granny passed away; My dad died;
+My father passed away; My husband died; My wife died last year; My uncle is dead; My bird is dead;
+Somebody I love died; My grandpa died today; My rabbit died; My sister died
+""",
+    ),
+    (
+        "harm",
+        ("someone you trust",),
+        "I am so sorry that you feel this way. Please talk to someone you trust, or call your "
+        "local emergency number now.",
+        """
+I want to kill myself; I want to die; I do not want to live anymore; I want to end my life; I hurt
+myself; I feel like dying; I do not want to live; I am thinking about suicide; Nobody would miss me;
+I want to hurt myself; I can not go on living; Life is not worth living; I wish I was dead; I wish I
+were dead; I don't want to live anymore; I don't want to be here anymore; I am going to kill myself;
+I think about killing myself; I cut myself; I want it all to end; I can't go on; kms
+""",
+    ),
+    (
+        "birthday",
+        ("happy birthday",),
+        "Happy birthday!",
+        """
+It is my birthday; Today is my birthday; It's my birthday today; My birthday is today; I have my
+birthday today; It is my birthday tomorrow; I turn ten today; Guess what, it is my birthday
+""",
+    ),
+    (
+        "bored",
+        ("story",),
+        "Ask me for a story or a joke, or give me a word to spell.",
+        """
+I am bored; I'm bored; I am so bored; This is boring; What shall we do; Let us play; Let's play;
+Let's play a game; Entertain me; I have nothing to do; What can we play; Can we play a game
+""",
+    ),
+    (
+        "sure",
+        ("mistakes",),
+        "I think so, but I am small and make mistakes.",
+        """
+Are you sure; Really; Are you certain; Is that true; Is that right; You sure; Is that really so; How
+sure are you; Are you really sure; Sure about that; Is that correct; Are you sure about that; For
+real; Seriously
+""",
+    ),
+    (
+        "why",
+        ("cannot explain",),
+        "I cannot explain that. I only know simple things.",
+        """
+Why; Why is that; How come; Why not; But why; Why so; Can you explain that; Explain; And why; Why is
+it so; Tell me why
+""",
+    ),
+    (
+        "laugh",
+        ("glad",),
+        "I am glad that you like it.",
+        """
+lol; haha; hahaha; ha ha; That is funny; Funny; lmao; That was funny; Hehe; hihi; So funny
+""",
+    ),
+    (
+        "ask",
+        ("would you like",),
+        "Of course. What would you like to know?",
+        """
+Can I ask you something; Can I ask a question; I have a question; May I ask you something; I want to
+ask you something; Can I ask you a question; May I ask a question; I have a question for you
 """,
     ),
     (
@@ -167,9 +254,9 @@ tired; I'm sick; I'm bored; I'm so lonely; I'm not happy; I'm angry; I'm hungry;
         "That is nice to hear.",
         """
 I am happy; I am fine; I am well; I feel good; I had a good day; I am good, thanks; It is sunny;
-I like dogs; I have a cat; I am fine, thank you; I am doing well; I love music; I got a new
-bike; It is my birthday; I am going on a trip; I like reading; I feel great; I have a new
-friend; I live in a small town; I am ten years old; I like cats; I am glad; I feel happy today; I
+I like dogs; I am fine, thank you; I am doing well; I love music; I got a new
+bike; I am going on a trip; I like reading; I feel great; I have a new
+friend; I like cats; I am glad; I feel happy today; I
 am so happy; Today was a good day; I'm happy; I'm fine; I'm good; I'm well; I'm so glad
 """,
     ),
@@ -190,15 +277,15 @@ you feel; Do you like people; Are you in love; What do you feel; Do you like to 
         ("would you like",),
         "All right. What would you like to know?",
         """
-OK; Okay; I see; Alright; Fine; Hm; Hmm; Sure; Right; Aha; Oh; Oh well; Yes; No; Yeah; Maybe;
-Really; Sorry; Excuse me; Understood; Got it; Never mind; Go on; OK then; I do not understand; Well;
+OK; Okay; I see; Alright; Fine; Hm; Hmm; Sure; Right; Aha; Oh; Oh well; Yes; No; Yeah; Maybe; k;
+Sorry; Excuse me; Understood; Got it; Never mind; Go on; OK then; I do not understand; Well;
 Let us go on; Oh, I see; So what; Fair enough; Yep; Nope
 """,
     ),
     (
         "joke",
-        ("hen",),
-        "Why did the hen cross the road? It wanted to get to the other side.",
+        ("chicken",),
+        "Why did the chicken cross the road? To get to the other side.",
         """
 Tell me a joke; Do you know a joke; Make me laugh; Say something funny; Another joke, please;
 Can you tell me a joke; I want to hear a joke; A joke, please; Tell a joke; Please tell me a
@@ -226,37 +313,8 @@ FRAMES = Weighted((
 UNFRAMED = ("greeting", "thanks", "bye", "go on")
 
 
-MEETING = (
-    "My name is {n}.", "I am {n}.", "I'm {n}.", "Hi, I am {n}.", "Hello, my name is {n}.",
-    "Call me {n}.", "Hi! I'm {n}.", "I am called {n}.", "Hello! I am {n}.", "The name is {n}.",
-    "My name's {n}.", "Hi, my name is {n}.", "Hey, I'm {n}.", "You can call me {n}.",
-)  # fmt: skip
-MY_NAME = (
-    "What is my name?", "Who am I?", "Do you know my name?", "Do you remember my name?",
-    "What am I called?", "Say my name.", "Can you tell me my name?", "Tell me my name.",
-)  # fmt: skip
-
-
-def meeting(rng: Rng, held: bool) -> Asked:
-    """Somebody says his name, which is the `answer`, and may be asked for later."""
-    while True:
-        name = rng.choice((*words.GIRLS, *words.BOYS, *words.OTHER_NAMES))
-        name = capital(words.invented(rng)) if rng.chance(15) else name
-        way = rng.choice(MEETING)
-        if is_held_out(f"meeting {way} {name}") == held:
-            break
-    reply = f"Nice to meet you, {name}."
-    return Asked("small_talk", typed(rng, way.format(n=name)), reply, name, (name,))
-
-
-def asks_my_name(rng: Rng) -> str:
-    return typed(rng, rng.choice(MY_NAME))
-
-
 def small_talk(rng: Rng, held: bool, groups: tuple[str, ...] = ()) -> Asked:
     """Some prompts are held out whole, others only in some frames."""
-    if not groups and rng.chance(8):
-        return meeting(rng, held)
     while True:
         group, prompt, reply, accept = rng.choice(small_talk_prompts())
         if groups and group not in groups:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
 
+from nanochat.data.tinyworld.about_me import Told, about_me, correction, not_told
 from nanochat.data.tinyworld.asking import ask_fact, yes_no
 from nanochat.data.tinyworld.facts import Fact, all_facts, bare, listed
 from nanochat.data.tinyworld.outside import UNKNOWN, outside_thing, unknown
@@ -23,6 +24,7 @@ from nanochat.data.tinyworld.questions import (
 )
 from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.skills import (
+    abilities,
     arithmetic,
     compare,
     counting,
@@ -34,7 +36,7 @@ from nanochat.data.tinyworld.skills import (
     spelling_new,
     word_problem,
 )
-from nanochat.data.tinyworld.small_talk import asks_my_name, meeting, small_talk, story
+from nanochat.data.tinyworld.small_talk import small_talk, story
 from nanochat.data.tinyworld.texts import Dealer
 from nanochat.data.tinyworld.wordings import (
     RELATIONS,
@@ -117,7 +119,7 @@ def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
 MAKERS: tuple[tuple[Maker, int], ...] = (
     (unknown, 26), (yes_no, 24), (compare, 12), (larger_number, 6), (next_number, 3),
     (counting, 17), (arithmetic, 9), (word_problem, 4), (letter_counting, 22), (repeat, 22),
-    (spelling, 8), (small_talk, 22), (story, 3),
+    (spelling, 8), (small_talk, 24), (story, 3), (abilities, 12),
 )  # fmt: skip
 WEIGHTED_MAKERS = Weighted(MAKERS)
 
@@ -161,11 +163,16 @@ def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
         if rng.chance(8):
             asked = small_talk(rng, False, ("greeting", "how", "who"))
             turns.append((asked.text, asked.reply))
-        name = ""
-        if rng.chance(5):
-            asked = meeting(rng, False)
-            name = asked.answer
-            turns.append((asked.text, asked.reply))
+        told: Told | None = None
+        if rng.chance(15):
+            told = about_me(rng, False)
+            turns.append((told.text, told.reply))
+            if told.answer.startswith("Your name") and rng.chance(12):
+                told = correction(rng)
+                turns.append((told.text, told.reply))
+            # At once is when people try it first; a model that never saw that says anything.
+            if rng.chance(45):
+                turns.append((told.ask, told.answer))
         if roll < 38:
             turns.append(one_turn(rng, facts))
         elif roll < 54:
@@ -173,10 +180,10 @@ def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
         else:
             for _ in range(rng.choice((2, 2, 3, 3, 4, 5, 8))):
                 turns += fact_talk(rng, facts) if rng.chance(20) else [one_turn(rng, facts)]
-        if name and rng.chance(70):
-            turns.append((asks_my_name(rng), f"Your name is {name}."))
-        elif not name and rng.chance(3):
-            turns.insert(rng.choice((0, len(turns))), (asks_my_name(rng), UNKNOWN))
+        if told is not None and rng.chance(60):
+            turns.append((told.ask, told.answer))
+        elif told is None and rng.chance(4):
+            turns.insert(rng.choice((0, len(turns))), not_told(rng))
         if rng.chance(6):
             asked = small_talk(rng, False, ("thanks", "bye", "praise"))
             turns.append((asked.text, asked.reply))
@@ -265,10 +272,19 @@ def held_out_stream(rng: Rng) -> Iterator[Iterator[Question]]:
             if question:
                 yield question
 
+    def of_memory() -> Iterator[Question]:
+        facts = Dealer(rng)
+        while True:
+            told = about_me(rng, True)
+            between = [one_turn(rng, facts)] if rng.chance(50) else []
+            asked = Asked("memory", told.ask, told.answer, told.value, (told.value,))
+            yield as_question(asked, (told.text, told.reply), *between)
+
     for kind in sorted({relation.kind for relation in RELATIONS.values()}):
         yield of_facts(kind)
     yield of_new_wordings()
     yield of_talks()
+    yield of_memory()
     for maker, _ in MAKERS:
         yield of_maker(maker)
     yield of_maker(spelling_new)

@@ -147,9 +147,9 @@ what is the news today; what happened in the world today; who won the election
 who will win the next election; which party should I vote for; what do you think about politics
 who is the president now; is the government good; what is the weather today
 will it rain tomorrow; is it cold outside today; how warm is it now; what time is it
-what day is it today; what is the date today; what year is it; how old am I; what is my name
-where do I live; where am I; what is my phone number; what did I eat yesterday; who is my father
-what is my favourite colour; when is my birthday; I have a headache, what should I do
+what day is it today; what is the date today; what year is it
+where am I; what is my phone number; what did I eat yesterday; who is my father
+I have a headache, what should I do
 my stomach hurts, what can I take; which pills are good for a cold; how do I lose weight
 is this mushroom safe to eat; I broke my leg, what now; how do I treat a burn
 write a program that sorts a list; write some code in Python; how do I fix a bug in my code
@@ -192,7 +192,7 @@ how tall are you; what do you want to eat; where were you born; who is your best
 how do I make tomato soup; give me a recipe for apple pie; how long does a steak need
 what is in the newspaper today; who is the prime minister of Japan; who should be president
 will it snow next week; how is the weather in London; what time is it in Tokyo
-what is the name of my dog; how old is my sister; where did I park my car
+how old is my sister; where did I park my car
 my tooth hurts, what should I do; is it bad to eat too much salt; which medicine helps me sleep
 write a function in Java; how do I delete a file; what is a database; how do I center a div
 should I buy gold now; how much does a car cost; what is the price of bread
