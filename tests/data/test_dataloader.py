@@ -356,7 +356,7 @@ def test_a_corpus_smaller_than_a_row_is_refused(
 
 @pytest.mark.timeout(20)
 def test_conversations_without_answers_are_refused(tokenizer: Tokenizer) -> None:
-    talks = [talk("?" * 99, "never read"), [{"role": "user", "content": "alone"}]]
+    talks = [talk("z" * 99, "never read"), [{"role": "user", "content": "alone"}]]
     read = conversation_reader(talks, tokenizer, 24 + 1)
     with pytest.raises(UserError, match="no conversation has an answer within 25 tokens"):
         next(batches(whole_rows(read, 24), 2))
