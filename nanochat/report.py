@@ -38,7 +38,7 @@ OTHER_FIGURES = ("mean", "repetition", "chatcore", "chatcore_tasks", *GUESSING)
 
 
 def write(tag: str, copy: Path | None = None) -> Path:
-    """Write report/report.md and its plots; returns its path. `copy` gets the text, too."""
+    """Write report/report.md and its plots; returns its path. `copy` gets the text as well."""
     folder = storage.ensure_folder(storage.base_dir() / "report")
     plots = draw(tag, folder)
     text = "\n".join(lines(tag, plots))
@@ -66,8 +66,7 @@ def lines(tag: str, plots: dict[str, str]) -> Iterator[str]:
 
 def verdict(tag: str) -> Iterator[str]:
     """The first lines: whether the run is finished, and whether the model is any good."""
-    unfinished = [s for s in TRAINED if not records.is_finished(s, tag)]
-    if unfinished:
+    if unfinished := records.unfinished(tag):
         last = records.last_checkpoint(unfinished[0], tag)
         where = f"at step {last.step} of {last.state['num_iterations']}" if last else "not started"
         yield f"**This run is not finished**: {unfinished[0].title}, {where}."
@@ -253,11 +252,11 @@ def _time(tag: str) -> Iterator[str]:
         (
             titles[work.stage],
             time.strftime("%d %b %H:%M", time.localtime(work.started)),
-            duration(work.ended - work.started),
+            duration(work.seconds),
         )
         for work in stretches
     ]
-    total = sum(work.ended - work.started for work in stretches)
+    total = sum(work.seconds for work in stretches)
     yield from _table(("stage", "started", "took"), [*rows, ("all", "", duration(total))])
     breaks = [
         (before, after)

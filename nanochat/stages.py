@@ -59,6 +59,11 @@ CHECKPOINTS = tuple(stage.checkpoint for stage in TRAINED if stage.checkpoint)
 CHAT = tuple(stage.checkpoint for stage in TRAINED if stage.checkpoint and stage.parent)
 
 
+def stage_named(name: str) -> Stage:
+    """The row of this name, such as base_train."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
 def stage_of(checkpoint: str) -> Stage:
     """The stage that trains this kind of checkpoint: base, mid or sft."""
     return next(stage for stage in TRAINED if stage.checkpoint == checkpoint)

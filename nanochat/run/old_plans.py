@@ -6,10 +6,9 @@ Nothing writes them any more. Once nobody has an unfinished run of that time, th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
-from nanochat.run.recipe import PlanConfig
+from nanochat.run.recipe import given
 from nanochat.stages import STAGES, TRAINED
 from nanochat.training.stage_config import OptimConfig, Settings
 
@@ -50,10 +49,9 @@ def from_schema_1(whole: Mapping[str, Any]) -> dict[str, Any]:
             if stage.measures and stage.name in flags
         },
     }
-    known = {field.name for field in fields(PlanConfig)} - {"fresh", "dry_run", "log_file"}
     return {
         "recipe": recipe,
-        "given": {name: value for name, value in said.items() if name in known},
+        "given": given(said),
         "number": whole.get("number", 0),
         "time": whole["time"],
         "budget_since": budget.get("since") or "",

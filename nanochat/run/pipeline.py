@@ -17,10 +17,12 @@ from pathlib import Path
 
 from nanochat.run import records
 from nanochat.run.recipe import (
+    NOT_KEPT,
     PlanConfig,
     Recipe,
     batch_of,
     flags_of,
+    given,
     plan_lines,
     resolve,
     stage_budget_s,
@@ -28,7 +30,7 @@ from nanochat.run.recipe import (
     with_time,
 )
 from nanochat.run.records import Plan
-from nanochat.stages import STAGES, TRAINED, Stage
+from nanochat.stages import STAGES, TRAINED, Stage, stage_named
 from nanochat.system import cli, log, variables
 from nanochat.system.errors import UserError
 from nanochat.system.log import counted, duration, log_to, say
@@ -37,8 +39,8 @@ from nanochat.training.batch_sizes import TOO_LARGE
 
 NEARLY_ALL = 0.7  # of the memory; a process of that size was most likely killed for it
 COMPLETE = 3  # exit code of `status` where nothing is left to do
-# Fields of PlanConfig that say how a driver was called, not what a run is.
-NOT_OF_THE_RUN = ("driver", "dry_run", "log_file", "fresh", "model_tag", "memory_is_given")
+# Fields of PlanConfig that a plan has otherwise whenever a run is continued, and may.
+NOT_COMPARED = (*NOT_KEPT, "driver", "model_tag", "memory_is_given")
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,7 @@ def plan(config: PlanConfig) -> None:
     for name, value in plan_lines(recipe):
         say(f"{name}: {value}")
     if not config.dry_run:
-        said = {k: v for k, v in asdict(config).items() if v is not None}
-        given = {k: v for k, v in said.items() if k not in ("dry_run", "log_file", "fresh")}
-        records.write_plan(Plan(recipe, given, records.next_number(), time.time()))
+        records.write_plan(Plan(recipe, given(asdict(config)), records.next_number(), time.time()))
 
 
 def choose_tag(wanted: str, config: PlanConfig) -> tuple[str, list[str]]:
@@ -158,8 +158,8 @@ def _arguments(this: Stage, plan: Plan) -> list[str]:
         return flags
     if not recipe.training[this.name].num_iterations:
         left_s = recipe.run_budget_s - records.spent_s(plan)
-        unfinished = [s for s in TRAINED if not records.is_finished(s, tag)]
-        flags.append(f"--time_budget_s={stage_budget_s(recipe, this, left_s, unfinished):.0f}")
+        budget_s = stage_budget_s(recipe, this, left_s, records.unfinished(tag))
+        flags.append(f"--time_budget_s={budget_s:.0f}")
     return [*flags, "--resume"] if records.last_checkpoint(this, tag) else flags
 
 
@@ -205,7 +205,7 @@ def _other_time(recipe: Recipe, budget_s: int) -> Recipe:
     tag = recipe.model_tag
     begun = [s.name for s in TRAINED if records.last_checkpoint(s, tag) is not None]
     changed = with_time(recipe, budget_s, begun)
-    unfinished = [s for s in TRAINED if not records.is_finished(s, tag)]
+    unfinished = records.unfinished(tag)
     for s in unfinished:
         steps = changed.training[s.name].num_iterations
         if not steps:
@@ -256,17 +256,17 @@ def _refuse_what_differs(config: PlanConfig, tag: str) -> None:
     recipe = asdict(plan.recipe) | {
         f"{s.checkpoint}_iterations": plan.recipe.training[s.name].num_iterations for s in TRAINED
     }
-    for name, given in asdict(config).items():
-        if given is None or name in (*variables.changeable(), *NOT_OF_THE_RUN):
+    for name, value in asdict(config).items():
+        if value is None or name in (*variables.changeable(), *NOT_COMPARED):
             continue
-        if (name, given) == ("data", "auto"):  # what it found is in the plan
+        if (name, value) == ("data", "auto"):  # what it found is in the plan
             continue
         has = recipe[name] or None
         # Either what was typed at the start or what it was raised to may be said again.
-        if str(given) not in (str(plan.given.get(name)), str(has)):
+        if str(value) not in (str(plan.given.get(name)), str(has)):
             had = "without it" if has is None else f"with {has}"
             raise UserError(
-                f"{variables.variable_of(name)}={given}: the run {tag} was started {had}; "
+                f"{variables.variable_of(name)}={value}: the run {tag} was started {had}; "
                 "leave it out to continue that run, or start another with bash dev/runcpu.sh"
             )
 
@@ -276,7 +276,7 @@ def killed(config: KilledConfig) -> None:
     log_to(config.log_file)
     plan = records.read_plan(config.model_tag)
     recipe = plan.recipe
-    this = next(s for s in STAGES if s.name == config.name)
+    this = stage_named(config.name)
     steps = records.metrics_of(this.checkpoint or "", config.model_tag)
     # The kernel's count is of the whole machine, and macOS has none: how much the stage had taken
     # tells as well.

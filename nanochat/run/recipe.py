@@ -35,6 +35,8 @@ TINYWORLD_DEPTHS = ((3_600, 3), (float("inf"), 4))  # up to so many seconds, dep
 CORE_PROBLEMS, CORE_SECONDS, CORE_SHARE = 20, 60, 0.02
 CHAT_PROBLEMS, CHAT_SECONDS, CHAT_SHARE = 20, 120, 0.04
 LOADING_S = 6.0  # until a process that only measures has loaded torch and the model
+# Fields of PlanConfig that say how a driver was called, and nothing of the run.
+NOT_KEPT = ("fresh", "dry_run", "log_file")
 SHARD_MB = {"tinyworld": 2.0, "fineweb": fineweb.SHARD_MB}
 
 
@@ -52,7 +54,7 @@ class PlanConfig:
     data: str | None = None
     memory_gb: int | None = None
     memory_is_given: bool = False
-    """memory_gb was said by the user, not detected: it counts on a machine with a card, too"""
+    """memory_gb was said by the user, not detected: it counts on a machine with a card as well"""
     device_batch_size: int | None = None
     total_batch_size: int | None = None
     eval_tokens: int | None = None
@@ -78,6 +80,12 @@ class PlanConfig:
             value = getattr(self, field.name)
             if type(value) is int and value < 1 and field.name != "seed":
                 raise ValueError(f"{field.name}={value}: it must be 1 or more")
+
+
+def given(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan keeps of the fields of a PlanConfig: those that were said, and are of the run."""
+    known = {field.name for field in fields(PlanConfig)} - set(NOT_KEPT)
+    return {name: value for name, value in said.items() if name in known and value is not None}
 
 
 @dataclass(frozen=True)
@@ -313,7 +321,7 @@ def _bounds(recipe: Recipe, stage: Stage, problems: int) -> dict[str, object]:
 
 
 def plan_lines(recipe: Recipe) -> list[tuple[str, str]]:
-    """The recipe as (name, value) pairs for a person; a program may read them, too."""
+    """The recipe as (name, value) pairs for a person; a program can read them as well."""
     model, batch = recipe.model, recipe.batch
     lines = [
         ("data", dataset.describe(recipe.data, recipe.data_shards)),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from nanochat.run import old_plans
 from nanochat.run.recipe import PlanConfig, Recipe
-from nanochat.stages import STAGES, TRAINED, Stage
+from nanochat.stages import STAGES, TRAINED, Stage, stage_named
 from nanochat.system import storage
 from nanochat.system.errors import UserError
 from nanochat.training import checkpoint_manager as checkpoints
@@ -33,6 +33,11 @@ class Worked(NamedTuple):
     started: float
     ended: float
     session: str  # one run of a driver
+
+    @property
+    def seconds(self) -> float:
+        """How long it was; a clock may have gone back."""
+        return max(0.0, self.ended - self.started)
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,13 @@ def is_finished(stage: Stage, tag: str) -> bool:
 
 
 def is_trained(tag: str) -> bool:
-    """Whether base, mid and SFT are finished."""
-    return all(is_finished(stage, tag) for stage in TRAINED)
+    """Whether every training stage is finished."""
+    return not unfinished(tag)
+
+
+def unfinished(tag: str) -> list[Stage]:
+    """The training stages that are still to do, or to finish."""
+    return [stage for stage in TRAINED if not is_finished(stage, tag)]
 
 
 def tokens_read(tag: str) -> int:
@@ -159,8 +169,7 @@ def metrics_of(name: str, tag: str) -> list[dict[str, Any]]:
 
 def measured(stage: str, tag: str) -> dict[str, float] | None:
     """What a stage that only measures found."""
-    name = next(each.measures for each in STAGES if each.name == stage)
-    lines = metrics_of(name or "", tag)
+    lines = metrics_of(stage_named(stage).measures or "", tag)
     return lines[-1]["eval"] if lines else None
 
 
@@ -195,7 +204,7 @@ def worked(tag: str, now: float | None = None) -> list[Worked]:
 
 def worked_s(tag: str) -> float:
     """Seconds of work on a tag so far, without the breaks between sessions."""
-    return sum(max(0.0, work.ended - work.started) for work in worked(tag))
+    return sum(work.seconds for work in worked(tag))
 
 
 def spent_s(plan: Plan) -> float:
@@ -204,7 +213,7 @@ def spent_s(plan: Plan) -> float:
     sessions = [work.session for work in stretches]
     first = sessions.index(plan.budget_since) if plan.budget_since in sessions else 0
     return sum(
-        max(0.0, work.ended - work.started)  # a clock may have gone back
+        work.seconds
         for work in stretches[first:]
         if not (work.stage == "data" and plan.recipe.data == "fineweb")
     )

@@ -64,7 +64,7 @@ class Checkpoint:
         return self.folder.parent.name
 
     def damage(self, resume: bool = False) -> str | None:
-        """What is wrong with its files, or None. resume: the optimizer is looked at, too."""
+        """What is wrong with its files, or None. resume: it looks at the optimizer as well."""
         for name in FILES if resume else (n for n in FILES if n != OPTIMIZER):
             path = self.folder / name
             if not path.is_file():
@@ -211,7 +211,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 def newest_whole(found: list[Checkpoint], resume: bool = True) -> Checkpoint | None:
     """The last of them that is whole; names each damaged one after it.
 
-    resume: the optimizer of an unfinished one must be whole, too; False where it is only used.
+    resume: the optimizer of an unfinished one must be whole as well; False to only use it.
     """
     for checkpoint in reversed(found):
         damage = checkpoint.damage(resume and not checkpoint.state["finished"])
