@@ -17,6 +17,7 @@ from nanochat.tasks import strangers
 from nanochat.tasks.strangers import Question, Verdict
 
 BATCH = 32
+VERDICTS: tuple[Verdict, ...] = ("right", "unknown", "wrong")
 ANSWER_TOKENS = 96  # more than a small model needs, less than a context of 256 leaves
 
 
@@ -30,13 +31,6 @@ class StrangersResult:
     def share(self, verdict: Verdict) -> float:
         """Share of all questions; they count alike, since people ask what they ask."""
         return sum(v == verdict for *_, v in self.answers) / max(1, len(self.answers))
-
-    def summary(self) -> dict[str, float]:
-        """The three figures, as metrics name them."""
-        return {f"strangers_{verdict}": self.share(verdict) for verdict in VERDICTS}
-
-
-VERDICTS: tuple[Verdict, ...] = ("right", "unknown", "wrong")
 
 
 def ask(

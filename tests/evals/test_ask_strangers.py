@@ -47,10 +47,11 @@ def test_each_turn_is_answered_by_the_model_and_the_last_one_judged(tokenizer: T
         "memory": {"right": 1},
         "outside": {"right": 1, "unknown": 1},
     }
-    assert result.summary() == {
-        "strangers_right": pytest.approx(2 / 3),
-        "strangers_unknown": pytest.approx(1 / 3),
-        "strangers_wrong": 0.0,
+    shares = {verdict: result.share(verdict) for verdict in strangers.VERDICTS}
+    assert shares == {
+        "right": pytest.approx(2 / 3),
+        "unknown": pytest.approx(1 / 3),
+        "wrong": 0.0,
     }
     assert done == [2, 3], "those of one turn first"
     last = seen[-1]

@@ -88,9 +88,9 @@ CORRECTIONS = (
 NOT_TOLD = "I do not know that. You did not tell me."
 
 PETS = listed("dog cat bird fish rabbit horse hamster pony parrot turtle puppy kitten")
+COLORS = listed("red blue green yellow black white pink purple orange brown grey")
 FAVORITES = {
-    "color": listed("red blue green yellow black white pink purple orange brown grey"),
-    "colour": listed("red blue green yellow black white pink purple orange brown grey"),
+    "color": COLORS, "colour": COLORS,
     "food": listed("pizza soup bread rice cake cheese pasta salad ice honey chocolate"),
     "animal": listed("dog cat horse lion tiger elephant monkey bear rabbit owl whale fox"),
     "number": listed("3 4 5 7 8 9 11 12 13 17 21 42 77 99"),
