@@ -57,8 +57,12 @@ def parts(answer: str) -> list[dict[str, str]]:
 
 def _same(result: str, written: str) -> bool:
     value = number(written)
+    try:
+        calculated = float(result)
+    except ValueError:  # the calculator knows letters and truth values, too
+        return False
     # People round what they write down: 1/3=0.33.
-    return value is not None and abs(float(result) - value) < 0.005 * max(1.0, abs(value))
+    return value is not None and abs(calculated - value) < 0.005 * max(1.0, abs(value))
 
 
 def number(text: str) -> float | None:

@@ -9,6 +9,7 @@ as the call does, to be copied.
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,8 @@ from nanochat.tasks.gsm8k import number
 from nanochat.tasks.task import Conversation, Row, Task, exchange
 
 COUNTS = {"train": 10_000, "test": 1_000}  # of rows; words are plenty, and rows cost nothing
+IN_WORDS = (("not appear", 0), ("once", 1), ("twice", 2))
+QUOTED = re.compile(r"'[a-z]+'")
 HELD_OUT_EVERY = 10  # every 10th word, by hash, is only asked in evaluation
 QUESTIONS = (
     "How many {l} are in {w}?",
@@ -76,20 +79,50 @@ def _draw(rng: random.Random, pool: Sequence[str], wanted: int) -> tuple[str, st
 def conversation(row: Row) -> Conversation:
     """The question and a counted answer, in the same words as tinyworld's letter counting."""
     word, letter, count = row["word"], row["letter"], row["answer"]
-    times = "1 time" if count == 1 else f"{count} times"
     answer = [
         {"type": "python", "text": f" '{word}'.count('{letter}')"},
         {"type": "python_output", "text": str(count)},
-        {"type": "text", "text": f"The letter '{letter}' comes {times} in '{word}'."},
+        {"type": "text", "text": counted(letter, word)},
     ]
     return exchange(row["question"], answer)
+
+
+def counted(letter: str, word: str) -> str:
+    """The sentence that says how often; tinyworld says it in the same words.
+
+    >>> counted("r", "strawberry")
+    "The letter 'r' appears 3 times in 'strawberry'."
+    >>> counted("k", "sea")
+    "The letter 'k' does not appear in 'sea'."
+    """
+    count = word.count(letter)
+    times = {0: "does not appear", 1: "appears once"}.get(count, f"appears {count} times")
+    return f"The letter '{letter}' {times} in '{word}'."
+
+
+def said(reply: str) -> float | None:
+    """How often, by a reply: its last number, where it does not say so in words.
+
+    >>> said("The letter 'k' appears once in 'ask'."), said("There are 3 r's."), said("Yes.")
+    (1, 3.0, None)
+    """
+    outside = QUOTED.sub("", reply.lower())  # the word that is asked about may be 'once'
+    for words, count in IN_WORDS:
+        if words in outside:
+            return count
+    return number(reply)
+
+
+def is_right(row: Row, reply: str) -> bool:
+    """Whether the reply says how often."""
+    return said(reply) == row["answer"]
 
 
 TASK = Task(
     "spelling_bee",
     conversation=conversation,
     answer=lambda row: str(row["answer"]),
-    is_right=lambda row, reply: number(reply) == row["answer"],
+    is_right=is_right,
     guess=1 / 3,  # see rows(): 1, 2, and 3 or 0 come up equally often
     generate=lambda split, words: rows(words, split, COUNTS[split]),
     shares={"mid": 1, "sft": 1},

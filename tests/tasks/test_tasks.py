@@ -103,7 +103,19 @@ def test_marks_become_calls() -> None:
     ]
 
 
-@pytest.mark.parametrize("mark", ["<<2+2=5>>", "<<x=5>>", "<<2+=4>>", "<<import os=1>>"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<<2+2=5>>",
+        "<<x=5>>",
+        "<<2+=4>>",
+        "<<import os=1>>",
+        "<<5/0=5>>",
+        "<<'5'.upper()+'5'[0]=5>>",
+        "<<len=5>>",
+        "<<'-'.join('57')=5>>",
+    ],
+)
 def test_a_wrong_mark_is_not_a_call(mark: str) -> None:
     assert gsm8k.parts(f"so {mark}5 it is") == [{"type": "text", "text": "so 5 it is"}]
 
@@ -159,9 +171,26 @@ def test_words_of_training_are_not_asked(shared_data: Path) -> None:
     for row in train:
         conversation = spelling_bee.conversation(row)
         check(conversation)
-        call, output, _ = conversation[1]["content"]
+        call, output, text = conversation[1]["content"]
         assert call["text"].startswith(" '")
         assert calculate(call["text"]) == output["text"] == str(row["answer"])
+        assert spelling_bee.is_right(row, text["text"])
+        assert not spelling_bee.is_right({**row, "answer": row["answer"] + 1}, text["text"])
+
+
+@pytest.mark.parametrize(
+    ("reply", "count"),
+    [
+        ("The letter 'o' appears once in 'twice'.", 1),
+        ("The letter 'e' appears 2 times in 'once'.", 2),
+        ("It appears twice.", 2),
+        ("It does not appear in 'once'.", 0),
+        ("3", 3),
+        ("The letter 'e' appears in 'once'.", None),
+    ],
+)
+def test_counts_are_understood_in_words_and_digits(reply: str, count: int | None) -> None:
+    assert spelling_bee.said(reply) == count
 
 
 def test_no_words_no_rows() -> None:
