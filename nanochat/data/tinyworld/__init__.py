@@ -14,8 +14,9 @@ from nanochat.data.tinyworld.talks import (
     validation_conversations,
 )
 from nanochat.data.tinyworld.texts import SHARD_BYTES, documents, validation_documents
+from nanochat.data.tinyworld.world import World, load
 
 __all__ = [
-    "REPORTED_ONLY", "SHARD_BYTES", "Conversation", "Message", "Part", "Question", "Talks",
-    "conversations", "documents", "held_out", "validation_conversations", "validation_documents",
+    "REPORTED_ONLY", "SHARD_BYTES", "Conversation", "Message", "Part", "Question", "Talks", "World",
+    "conversations", "documents", "held_out", "load", "validation_conversations", "validation_documents",
 ]  # fmt: skip

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from nanochat.data.tinyworld.rng import Rng
+
+if TYPE_CHECKING:
+    from nanochat.data.tinyworld.world import World
 
 
 class Part(TypedDict):
@@ -75,7 +78,7 @@ class Asked:
 
 
 # Draws a question: for training, or (True) one of the held-out ones.
-Maker = Callable[[Rng, bool], Asked]
+Maker = Callable[["World", Rng, bool], Asked]
 
 
 def with_tool(expression: str, result: object, text: str) -> list[Part]:

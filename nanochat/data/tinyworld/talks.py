@@ -1,7 +1,7 @@
 """Conversations to train on, and the held-out questions: the same makers, from disjoint parts.
 
 A maker draws one question with its answer; `held` says from which part. For a fact the part is
-decided by the wording (wordings.wording_key), for a skill by its operands.
+decided by the wording (keys.wording_key), for a skill by its operands.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
 
-from nanochat.data.tinyworld.about_me import Told, about_me, correction, not_told
-from nanochat.data.tinyworld.asking import ask_fact, yes_no
-from nanochat.data.tinyworld.facts import Fact, all_facts, bare, listed
-from nanochat.data.tinyworld.outside import UNKNOWN, outside_thing, unknown
+from nanochat.data.tinyworld import about_me
+from nanochat.data.tinyworld.asking import ask_fact, checkable, claim, compare, yes_no
+from nanochat.data.tinyworld.english import bare, capital
+from nanochat.data.tinyworld.keys import is_held_out, plain
+from nanochat.data.tinyworld.letters import letter_counting, letters, repeat, spelling
+from nanochat.data.tinyworld.numbers import counting, larger_number, next_number, number_check
 from nanochat.data.tinyworld.questions import (
     Asked,
     Conversation,
@@ -21,92 +23,252 @@ from nanochat.data.tinyworld.questions import (
     Message,
     Part,
     Question,
+    spoken,
 )
 from nanochat.data.tinyworld.rng import Rng, Weighted
-from nanochat.data.tinyworld.skills import (
-    abilities,
-    arithmetic,
-    compare,
-    counting,
-    larger_number,
-    letter_counting,
-    next_number,
-    repeat,
-    spelling,
-    spelling_new,
-    word_problem,
-)
-from nanochat.data.tinyworld.small_talk import small_talk, story
-from nanochat.data.tinyworld.texts import Dealer
-from nanochat.data.tinyworld.wordings import (
-    RELATIONS,
-    capital,
-    is_held_out,
-    plain,
-    plural,
-    statement,
-    typed,
-    wordings,
-)
+from nanochat.data.tinyworld.slips import typed
+from nanochat.data.tinyworld.small_talk import dialogue, dialogues, small_talk
+from nanochat.data.tinyworld.stories import AskedStory, about_story, another_story, story
+from nanochat.data.tinyworld.sums import arithmetic, follow_ups, word_problem
+from nanochat.data.tinyworld.unknown import UNKNOWN, is_known, typed_relations, unknown
+from nanochat.data.tinyworld.wordings import new_wording, statement
+from nanochat.data.tinyworld.world import Fact, World, load
 
-# ---- two and more turns
+Turn = tuple[str, str | list[Part]]
+
+# ---- what is asked, and how often
+
+# Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
+# while counting and copying have hardly begun.
+SKILLS: tuple[tuple[Maker, int], ...] = (
+    (arithmetic, 14), (number_check, 7), (larger_number, 4), (next_number, 4), (counting, 13),
+    (word_problem, 4), (letter_counting, 12), (spelling, 12), (letters, 12), (repeat, 14),
+    (story, 6),
+)  # fmt: skip
+
+
+@cache
+def makers(world: World) -> tuple[tuple[Maker, int], ...]:
+    """What this world can ask besides its facts, with weights; the facts have about half as much."""
+    found: list[tuple[Maker, int]] = []
+    if typed_relations(world) or world.never_known:
+        found.append((unknown, 26))
+    if checkable(world):
+        found.append((yes_no, 20))
+    if world.claims:
+        found.append((claim, 12))
+    if world.orders:
+        found.append((compare, 14))
+    if dialogues(world, ("", "start", "end")):
+        found.append((small_talk, 40))
+    # Words to spell and count come with the built-in world; so do the skills.
+    return (*found, *SKILLS) if "counted" in world.lists else tuple(found)
+
+
+@cache
+def weighted_makers(world: World) -> Weighted[Maker]:
+    return Weighted(makers(world))
+
+
+class Dealer:
+    """Deals all facts in random order, again and again; every other one is of one's own world."""
+
+    def __init__(self, world: World, rng: Rng) -> None:
+        self.rng = rng
+        own = [fact for fact in world.facts if fact.own]
+        self.piles = [pile for pile in (own, [f for f in world.facts if not f.own]) if pile]
+        self.left: list[list[Fact]] = [[] for _ in self.piles]
+        self.turn = 0
+
+    def __call__(self) -> Fact:
+        self.turn = (self.turn + 1) % len(self.piles)
+        if not self.left[self.turn]:
+            self.left[self.turn] = self.rng.shuffle(list(self.piles[self.turn]))
+        return self.left[self.turn].pop()
+
+
+def fact_asked(world: World, rng: Rng, facts: Dealer) -> tuple[Asked, Fact]:
+    """The next fact that has a wording to teach."""
+    while True:
+        fact = facts()
+        asked = ask_fact(world, rng, fact, False)
+        if asked is not None:
+            return asked, fact
+
+
+def one_turn(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
+    """A question of any kind; a dialogue of small talk may have more turns, and so may a sum."""
+    if world.facts and rng.chance(33):
+        asked, _ = fact_asked(world, rng, facts)
+        return [(asked.text, asked.reply)]
+    maker = rng.weighted(weighted_makers(world))
+    if maker is small_talk:
+        return [*dialogue(world, rng)]
+    asked = maker(world, rng, False)
+    turns: list[Turn] = [(asked.text, asked.reply)]
+    if isinstance(asked, AskedStory):
+        turns += after_story(world, rng, asked)
+    elif maker is arithmetic and rng.chance(15):
+        turns += follow_ups(world, rng, asked)
+    return turns
+
+
+def after_story(world: World, rng: Rng, told: AskedStory) -> Iterator[Turn]:
+    """Another one, or a question about it."""
+    if rng.chance(40):
+        about = about_story(world, rng, told)
+        if about:
+            yield about.text, about.reply
+    if rng.chance(35):
+        other = another_story(world, rng, told)
+        if other:
+            yield other.text, other.reply
+
+
+# ---- turns that lean on the one before
 
 FOLLOW = Weighted((
     ("And {x}?", 5), ("What about {x}?", 4), ("How about {x}?", 2), ("And what about {x}?", 2),
     ("{X}?", 1), ("OK, and {x}?", 1), ("Thanks. And {x}?", 1), ("And for {x}?", 1),
-    ("The same for {x}, please.", 1), ("Now {x}.", 1),
+    ("The same for {x}, please.", 1), ("Now {x}.", 1), ("And how about {x}?", 1),
 ))  # fmt: skip
-FOLLOWED = listed(
-    """
-    capital language opposite colour sound baby home legs food material category use job next
-    previous sides continent
-    """
-)
 
 
-@cache
-def by_relation() -> dict[str, tuple[Fact, ...]]:
-    return {name: tuple(f for f in all_facts() if f.relation == name) for name in RELATIONS}
-
-
-def followed(rng: Rng, fact: Fact, held: bool) -> tuple[str, Fact] | None:
+def followed(world: World, rng: Rng, fact: Fact, held: bool) -> tuple[str, Fact] | None:
     """("And the horse?", the fact it asks for), after a question for `fact`."""
-    if fact.relation not in FOLLOWED:
+    relation = world.relations[fact.relation]
+    if not relation.follow:
         return None
     for _ in range(40):
-        other = rng.choice(by_relation()[fact.relation])
+        other = rng.choice(relation.facts)
         if other.x == fact.x or is_held_out(f"follow {fact.relation} {fact.x} {other.x}") != held:
             continue
         x = other.x
-        if x.startswith(("a ", "an ")):
-            x = rng.choice((x, x, "the " + bare(x), "the " + bare(x), plural(bare(x))))
-            if fact.relation == "baby":
-                x = other.x
+        if x.startswith(("a ", "an ")) and relation.name != "baby":
+            x = rng.choice((x, x, "the " + bare(x), "the " + bare(x), world.plural(bare(x))))
         return rng.weighted(FOLLOW).format(x=x, X=capital(x)), other
     return None
 
 
 @cache
-def about_it() -> dict[str, tuple[Fact, ...]]:
+def about_it(world: World) -> dict[str, tuple[Fact, ...]]:
     """The facts about a thing that "it" can ask for, by the thing."""
     out: dict[str, list[Fact]] = {}
-    for fact in all_facts():
-        if RELATIONS[fact.relation].it:
+    for fact in world.facts:
+        if world.relations[fact.relation].it:
             out.setdefault(fact.x, []).append(fact)
     return {x: tuple(facts) for x, facts in out.items() if len(facts) > 1}
 
 
-def asked_of_it(rng: Rng, fact: Fact, held: bool) -> tuple[str, Fact] | None:
+def asked_of_it(world: World, rng: Rng, fact: Fact, held: bool) -> tuple[str, Fact] | None:
     """("What does it eat?", the fact it asks for), after a question for `fact`."""
-    others = [f for f in about_it().get(fact.x, ()) if f.relation != fact.relation]
+    others = [f for f in about_it(world).get(fact.x, ()) if f.relation != fact.relation]
     rng.shuffle(others)
     for other in others:
         if is_held_out(f"it {fact.relation} {other.relation} {fact.x}", 5) == held:
-            return rng.choice(RELATIONS[other.relation].it) + "?", other
+            return rng.choice(world.relations[other.relation].it) + "?", other
     return None
 
 
-def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
+def outside_follow(world: World, rng: Rng, fact: Fact) -> Turn | None:
+    """("And Narnia?", it is not known), after a question for a country."""
+    relation = world.relations[fact.relation]
+    pool = world.outside.get(relation.of, ())
+    if not pool or not relation.follow:
+        return None
+    x = rng.choice(pool)
+    if is_known(world, relation.ask[0], x):
+        return None
+    return typed(rng, rng.weighted(FOLLOW).format(x=x, X=capital(x))), UNKNOWN
+
+
+def fact_talk(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
+    """A fact, then one or two more that lean on it."""
+    asked, fact = fact_asked(world, rng, facts)
+    turns: list[Turn] = [(asked.text, asked.reply)]
+    for _ in range(rng.choice((1, 1, 1, 2, 2))):
+        unknown_turn = outside_follow(world, rng, fact) if rng.chance(15) else None
+        if unknown_turn:
+            turns.append(unknown_turn)
+            continue
+        follow = (asked_of_it if rng.chance(60) else followed)(world, rng, fact, False)
+        follow = follow or followed(world, rng, fact, False)
+        if follow is None:
+            break
+        text, fact = follow
+        turns.append((typed(rng, text), statement(world, fact)))
+    return turns
+
+
+# ---- conversations
+
+
+def stream(world: World, seed: str = "tinyworld conversations") -> Iterator[Conversation]:
+    """Training conversations without end; none has a held-out question in it."""
+    rng = Rng(seed)
+    facts = Dealer(world, rng)
+    while True:
+        turns = _conversation(world, rng, facts)
+        # The makers keep apart what is held out; but the greetings and the carelessness that
+        # `typed` adds can make one wording of two.
+        if not any(plain(text) in held_out_texts(world) for text, _ in turns):
+            yield messages(*turns)
+
+
+def _conversation(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
+    turns: list[Turn] = []
+    if rng.chance(8) and dialogues(world, ("start",)):
+        turns += dialogue(world, rng, ("start",))
+    told = [*_told(world, rng, turns)] if world.memories and rng.chance(17) else []
+    roll = rng.below(100)
+    if roll < 38 or not world.facts:
+        turns += _topic(world, rng, facts)
+    elif roll < 54:
+        turns += fact_talk(world, rng, facts)
+    else:
+        for _ in range(rng.choice((2, 2, 3, 3, 4, 5, 8))):
+            turns += fact_talk(world, rng, facts) if rng.chance(20) else _topic(world, rng, facts)
+    for one in told:
+        if rng.chance(60):
+            turns.append(_remembered(world, rng, one))
+    if world.memories and not told and rng.chance(4):
+        turns.insert(rng.choice((0, len(turns))), about_me.not_told(world, rng))
+    if rng.chance(6) and dialogues(world, ("end",)):
+        turns += dialogue(world, rng, ("end",))
+    return turns
+
+
+def _topic(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
+    """A question, and now and then "are you sure?"."""
+    turns = one_turn(world, rng, facts)
+    if rng.chance(4) and dialogues(world, ("after",)):
+        last = spoken(turns[-1][1])
+        if last[:1].isalnum() and len(last.split()) < 16:
+            turns += dialogue(world, rng, ("after",), last)
+    return turns
+
+
+def _told(world: World, rng: Rng, turns: list[Turn]) -> Iterator[about_me.Told]:
+    """What is said of oneself, one thing or two; adds those turns."""
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        told = about_me.about_me(world, rng, False)
+        turns.append((told.text, told.reply))
+        if told.memory.change and rng.chance(12):
+            told = about_me.changed(world, rng, told)
+            turns.append((told.text, told.reply))
+        # At once is when people try it first; a model that never saw that says anything.
+        if rng.chance(45):
+            turns.append(_remembered(world, rng, told))
+        yield told
+
+
+def _remembered(world: World, rng: Rng, told: about_me.Told) -> Turn:
+    if told.memory.confirm and rng.chance(12):
+        return about_me.confirmed(world, rng, told)
+    return about_me.asked_for(rng, told), told.answer
+
+
+def messages(*turns: Turn) -> Conversation:
     out: Conversation = []
     for text, reply in turns:
         out.append({"role": "user", "content": text})
@@ -114,95 +276,16 @@ def messages(*turns: tuple[str, str | list[Part]]) -> Conversation:
     return out
 
 
-# Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
-# while counting and copying have hardly begun.
-MAKERS: tuple[tuple[Maker, int], ...] = (
-    (unknown, 26), (yes_no, 24), (compare, 12), (larger_number, 6), (next_number, 3),
-    (counting, 17), (arithmetic, 9), (word_problem, 4), (letter_counting, 22), (repeat, 22),
-    (spelling, 8), (small_talk, 24), (story, 3), (abilities, 12),
-)  # fmt: skip
-WEIGHTED_MAKERS = Weighted(MAKERS)
-
-
-def one_turn(rng: Rng, facts: Dealer) -> tuple[str, str | list[Part]]:
-    asked = (
-        ask_fact(rng, facts(), False)
-        if rng.chance(33)
-        else rng.weighted(WEIGHTED_MAKERS)(rng, False)
-    )
-    return asked.text, asked.reply
-
-
-def fact_talk(rng: Rng, facts: Dealer) -> list[tuple[str, str | list[Part]]]:
-    """A fact, then one or two more that lean on it."""
-    fact = facts()
-    asked = ask_fact(rng, fact, False)
-    turns = [(asked.text, asked.reply)]
-    for _ in range(rng.choice((1, 1, 1, 2, 2))):
-        x = outside_thing(rng, fact.relation) if rng.chance(15) else None
-        if x:
-            follow_text = rng.weighted(FOLLOW).format(x=x, X=capital(x))
-            turns.append((typed(rng, follow_text), UNKNOWN))
-            continue
-        follow = (asked_of_it if rng.chance(60) else followed)(rng, fact, False)
-        follow = follow or followed(rng, fact, False)
-        if follow is None:
-            break
-        text, fact = follow
-        turns.append((typed(rng, text), statement(fact)))
-    return turns
-
-
-def stream(seed: str = "tinyworld conversations") -> Iterator[Conversation]:
-    """Training conversations without end; none has a held-out question in it."""
-    rng = Rng(seed)
-    facts = Dealer(rng)
-    while True:
-        roll = rng.below(100)
-        turns: list[tuple[str, str | list[Part]]] = []
-        if rng.chance(8):
-            asked = small_talk(rng, False, ("greeting", "how", "who"))
-            turns.append((asked.text, asked.reply))
-        told: Told | None = None
-        if rng.chance(15):
-            told = about_me(rng, False)
-            turns.append((told.text, told.reply))
-            if told.answer.startswith("Your name") and rng.chance(12):
-                told = correction(rng)
-                turns.append((told.text, told.reply))
-            # At once is when people try it first; a model that never saw that says anything.
-            if rng.chance(45):
-                turns.append((told.ask, told.answer))
-        if roll < 38:
-            turns.append(one_turn(rng, facts))
-        elif roll < 54:
-            turns += fact_talk(rng, facts)
-        else:
-            for _ in range(rng.choice((2, 2, 3, 3, 4, 5, 8))):
-                turns += fact_talk(rng, facts) if rng.chance(20) else [one_turn(rng, facts)]
-        if told is not None and rng.chance(60):
-            turns.append((told.ask, told.answer))
-        elif told is None and rng.chance(4):
-            turns.insert(rng.choice((0, len(turns))), not_told(rng))
-        if rng.chance(6):
-            asked = small_talk(rng, False, ("thanks", "bye", "praise"))
-            turns.append((asked.text, asked.reply))
-        # The makers keep apart what is held out; but the greetings and the carelessness that
-        # `typed` adds can make one wording of two.
-        if not any(plain(text) in held_out_texts() for text, _ in turns):
-            yield messages(*turns)
-
-
-def conversations(count: int = 20_000) -> list[Conversation]:
+def conversations(count: int = 20_000, world: World | None = None) -> list[Conversation]:
     """The first `count` training conversations."""
-    return list(islice(stream(), count))
+    return list(islice(stream(world or load()), count))
 
 
 class Talks(Sequence[Conversation]):
     """As many training conversations as one likes, made when they are first asked for."""
 
-    def __init__(self, count: int = 1_000_000) -> None:
-        self.count, self._made, self._stream = count, [], stream()
+    def __init__(self, count: int = 1_000_000, world: World | None = None) -> None:
+        self.count, self._made, self._stream = count, [], stream(world or load())
 
     def __len__(self) -> int:
         return self.count
@@ -215,106 +298,107 @@ class Talks(Sequence[Conversation]):
         return self._made[i]
 
 
-def validation_conversations(count: int = 400) -> list[Conversation]:
+def validation_conversations(count: int = 400, world: World | None = None) -> list[Conversation]:
     """Conversations that are no training ones, but for a few short ones."""
-    return list(islice(stream("tinyworld validation conversations"), count))
+    return list(islice(stream(world or load(), "tinyworld validation conversations"), count))
 
 
 # ---- the held-out questions
 
-REPORTED_ONLY = ("spelling_new",)
+REPORTED_ONLY = ()
 PER_KIND = 40
+OWN_WORLD = "own_world"  # the kind of every question about the facts of a world of one's own
+WANTED = {"unknown": 80, "story": 30, OWN_WORLD: 200}
 
 
-def as_question(asked: Asked, *before: tuple[str, str | list[Part]], kind: str = "") -> Question:
+def as_question(asked: Asked, *before: Turn, kind: str = "") -> Question:
     conversation = [*messages(*before), Message(role="user", content=asked.text)]
     return Question(kind or asked.kind, conversation, asked.answer, asked.accept, asked.reject)
 
 
-def two_turn(rng: Rng, facts: Dealer) -> Question | None:
-    fact = facts()
-    first = ask_fact(rng, fact, False)
-    follow = (asked_of_it if rng.chance(50) else followed)(rng, fact, True)
+def two_turn(world: World, rng: Rng, facts: Dealer) -> Question | None:
+    first, fact = fact_asked(world, rng, facts)
+    follow = (asked_of_it if rng.chance(50) else followed)(world, rng, fact, True)
     if follow is None:
         return None
     text, other = follow
-    kind = RELATIONS[other.relation].kind
-    asked = Asked(kind, typed(rng, text), "", bare(other.y), other.accept)
+    asked = Asked("", typed(rng, text), "", bare(other.y), other.accept)
     return as_question(asked, (first.text, first.reply), kind="two_turn")
 
 
-def held_out_stream(rng: Rng) -> Iterator[Iterator[Question]]:
-    """One endless iterator of questions for each kind."""
+def held_out_streams(world: World, rng: Rng) -> Iterator[Iterator[Question | None]]:
+    """One endless iterator of questions for each kind; None where a draw led to none."""
 
-    def of_facts(kind: str) -> Iterator[Question]:
-        pool = [f for f in all_facts() if RELATIONS[f.relation].kind == kind]
-        pool = [f for f in pool if wordings(f).held_out]
+    def of_facts(kind: str, own: bool) -> Iterator[Question | None]:
+        pool = [f for f in world.facts if (world.relations[f.relation].kind, f.own) == (kind, own)]
         while True:
             for fact in rng.shuffle(pool):
-                yield as_question(ask_fact(rng, fact, True))
+                asked = ask_fact(world, rng, fact, True)
+                yield asked and as_question(asked, kind=OWN_WORLD if own else "")
 
-    def of_new_wordings() -> Iterator[Question]:
-        facts = Dealer(rng)
+    def of_new_wordings() -> Iterator[Question | None]:
+        facts = Dealer(world, rng)
         while True:
             fact = facts()
-            text = typed(rng, rng.choice(wordings(fact).new))
-            asked = Asked("fact_new_wording", text, "", bare(fact.y), fact.accept)
-            yield as_question(asked)
+            text = new_wording(world, rng, fact)
+            asked = Asked("fact_new_wording", typed(rng, text or ""), "", bare(fact.y), fact.accept)
+            yield as_question(asked) if text else None
 
     def of_maker(maker: Maker) -> Iterator[Question]:
         while True:
-            yield as_question(maker(rng, True))
+            yield as_question(maker(world, rng, True))
 
-    def of_talks() -> Iterator[Question]:
-        facts = Dealer(rng)
+    def of_follow_ups() -> Iterator[Question | None]:
+        facts = Dealer(world, rng)
         while True:
-            question = two_turn(rng, facts)
-            if question:
-                yield question
+            yield two_turn(world, rng, facts)
 
     def of_memory() -> Iterator[Question]:
-        facts = Dealer(rng)
+        facts = Dealer(world, rng)
         while True:
-            told = about_me(rng, True)
-            between = [one_turn(rng, facts)] if rng.chance(50) else []
-            asked = Asked("memory", told.ask, told.answer, told.value, (told.value,))
+            told = about_me.about_me(world, rng, True)
+            between = one_turn(world, rng, facts) if rng.chance(50) else []
+            asked = Asked(
+                "memory", about_me.asked_for(rng, told), told.answer, told.value, (told.value,)
+            )
             yield as_question(asked, (told.text, told.reply), *between)
 
-    for kind in sorted({relation.kind for relation in RELATIONS.values()}):
-        yield of_facts(kind)
-    yield of_new_wordings()
-    yield of_talks()
-    yield of_memory()
-    for maker, _ in MAKERS:
+    for kind, own in sorted({(world.relations[f.relation].kind, f.own) for f in world.facts}):
+        yield of_facts(kind, own)
+    if world.facts:
+        yield of_new_wordings()
+        yield of_follow_ups()
+    if world.memories:
+        yield of_memory()
+    for maker, _ in makers(world):
         yield of_maker(maker)
-    yield of_maker(spelling_new)
 
 
 @cache
-def _held_out() -> tuple[Question, ...]:
+def _held_out(world: World) -> tuple[Question, ...]:
     out: list[Question] = []
     seen: set[tuple[str, ...]] = set()
-    for stream_of_kind in held_out_stream(Rng("tinyworld held out")):
-        kind_count = 0
+    for stream_of_kind in held_out_streams(world, Rng("tinyworld held out")):
+        counts: dict[str, int] = {}
         for question in islice(stream_of_kind, 2000):
+            if question is None:
+                continue
             key = tuple(plain(str(m["content"])) for m in question.messages)
-            if key not in seen:
+            count = counts.get(question.kind, 0)
+            if key not in seen and count < WANTED.get(question.kind, PER_KIND):
                 seen.add(key)
                 out.append(question)
-                kind_count += 1
-            wanted = {"unknown": 80, "spelling_new": 20, "story": 30}.get(question.kind, PER_KIND)
-            if kind_count == wanted:
-                break
+                counts[question.kind] = count + 1
     return tuple(out)
 
 
 @cache
-def held_out_texts() -> frozenset[str]:
+def held_out_texts(world: World) -> frozenset[str]:
     """The held-out questions of one turn, plain."""
-    single = (q.messages[0]["content"] for q in _held_out() if len(q.messages) == 1)
+    single = (q.messages[0]["content"] for q in _held_out(world) if len(q.messages) == 1)
     return frozenset(plain(str(text)) for text in single)
 
 
-def held_out() -> list[Question]:
+def held_out(world: World | None = None) -> list[Question]:
     """The held-out questions, by kind."""
-    return list(_held_out())
+    return list(_held_out(world or load()))

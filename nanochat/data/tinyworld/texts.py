@@ -10,24 +10,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from nanochat.data.tinyworld import words
-from nanochat.data.tinyworld.asking import ask_fact, yes_no
-from nanochat.data.tinyworld.facts import Fact, all_facts, listed, sizes
-from nanochat.data.tinyworld.outside import outside_question, unknown
+from nanochat.data.tinyworld.asking import ask_fact, compare, yes_no
+from nanochat.data.tinyworld.english import article, capital
+from nanochat.data.tinyworld.keys import is_held_out, wording_key
+from nanochat.data.tinyworld.letters import spelling
 from nanochat.data.tinyworld.questions import Maker, spoken
 from nanochat.data.tinyworld.rng import Rng, Weighted, stable_hash
-from nanochat.data.tinyworld.skills import compare, spelling
+from nanochat.data.tinyworld.stories import story
+from nanochat.data.tinyworld.talks import Dealer, makers
+from nanochat.data.tinyworld.unknown import UNKNOWN, typed_relations, unknown, unknown_question
 from nanochat.data.tinyworld.wordings import (
-    RELATIONS,
-    article,
-    capital,
-    is_held_out,
+    asking,
+    bare_questions,
+    clauses,
     sayings,
-    small,
     statement,
-    wording_key,
-    wordings,
 )
+from nanochat.data.tinyworld.world import Fact, World, load
 
 SHARD_BYTES = 5_000_000
 VALIDATION_BYTES = 500_000
@@ -44,67 +43,55 @@ class Person:
     s: str
 
 
-PEOPLE = tuple(Person(name, "she", "her", "her") for name in words.GIRLS) + tuple(
-    Person(name, "he", "him", "his") for name in words.BOYS
-)
+@cache
+def everybody(world: World) -> tuple[Person, ...]:
+    girls, boys = (world.lists.get(name) or NOBODY[name] for name in ("girls", "boys"))
+    return (
+        *(Person(name, "she", "her", "her") for name in girls),
+        *(Person(name, "he", "him", "his") for name in boys),
+    )
 
 
-def people(rng: Rng) -> tuple[Person, Person]:
+# A world of one's own need not have people of its own.
+NOBODY = {"girls": ("Anna", "Mia"), "boys": ("Tom", "Ben")}
+
+
+def people(world: World, rng: Rng) -> tuple[Person, Person]:
     """Two people with different names."""
-    first, second = rng.sample(PEOPLE, 2)
+    first, second = rng.sample(everybody(world), 2)
     return first, second
 
 
-def say(rng: Rng, fact: Fact) -> str:
+def say(world: World, rng: Rng, fact: Fact) -> str:
     """A sentence that states the fact, most often the one that answers questions."""
-    ways = sayings(fact)
+    ways = sayings(world, fact)
     return ways[0] if len(ways) == 1 or rng.chance(55) else rng.choice(ways[1:])
 
 
-def inner(sentence: str) -> str:
+def inner(world: World, sentence: str) -> str:
     """The sentence as it stands after "that"."""
-    return small(sentence[:-1])
+    return world.small(sentence[:-1])
 
 
 @cache
-def facts_by_relation() -> dict[str, tuple[Fact, ...]]:
-    return {name: tuple(f for f in all_facts() if f.relation == name) for name in RELATIONS}
-
-
-@cache
-def facts_by_thing() -> tuple[tuple[str, tuple[Fact, ...]], ...]:
+def facts_by_thing(world: World) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
     """(thing, what the table says of it) where that is three facts or more."""
     about: dict[str, list[Fact]] = {}
-    for fact in all_facts():
+    for fact in world.facts:
         about.setdefault(fact.x, []).append(fact)
     return tuple((x, tuple(facts)) for x, facts in about.items() if len(facts) >= 3)
-
-
-class Dealer:
-    """Deals all facts in random order, again and again."""
-
-    def __init__(self, rng: Rng) -> None:
-        self.rng = rng
-        self.left: list[Fact] = []
-
-    def __call__(self) -> Fact:
-        if not self.left:
-            self.left = self.rng.shuffle(list(all_facts()))
-        return self.left.pop()
 
 
 # ---- stories
 
 PLACES = (
-    "a small town", "a big city", "a village near the sea", "a white house", "an old house",
-    "a house near the forest", "a quiet street", "a farm", "a house by the river", "a little flat",
-    "a village in the hills", "a house with a red door", "a street with many trees",
+    "in a small town", "in a big city", "in a village near the sea", "in a white house",
+    "in an old house", "in a house near the forest", "on a quiet street", "on a farm",
+    "in a house by the river", "in a small apartment", "in a village in the hills",
+    "in a house with a red door", "on a street with many trees",
 )  # fmt: skip
-ADJECTIVES = listed(
-    """
-    kind clever happy quiet brave curious young friendly careful busy cheerful
-    """
-)
+TRIPS = ("the sea", "the city", "the mountains", "a lake", "the zoo", "a castle", "a farm")
+ADJECTIVES = "kind clever happy quiet brave curious young friendly careful busy cheerful".split()
 ROLES = {
     "she": ("girl", "woman", "aunt", "grandmother", "mother", "sister"),
     "he": ("boy", "man", "uncle", "grandfather", "father", "brother"),
@@ -113,17 +100,17 @@ DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 TIMES = (
     "One morning", "One day", "One evening", "Last summer", "Last winter", "On a warm day",
     "On a cold day", "After school", "After lunch", "Early in the morning", "Late in the evening",
-    "In spring", "In autumn", "On a rainy day", "During the holidays", "Before dinner",
+    "In spring", "In the fall", "On a rainy day", "During the holidays", "Before dinner",
 )  # fmt: skip
 OPENINGS = (
-    "{N} was {a_adj} {role} who lived in {place}.",
-    "{N} lived in {place} with {M}.",
+    "{N} was {a_adj} {role} who lived {place}.",
+    "{N} lived {place} with {M}.",
     "{time} {N} and {M} sat at the table.",
     "It was {day}, and {N} had nothing to do.",
     "{N} and {M} were good friends.",
     "There was once {a_adj} {role} called {N}.",
     "{time} {N} went for a walk with {s} friend {M}.",
-    "On {day} {N} visited {M} in {place}.",
+    "On {day} {N} visited {M}.",
     "{N} liked questions, and {M} liked to answer them.",
     "{N} had a little {pet} called {petname}.",
     "{time} {N} took the bus to see {M}.",
@@ -139,20 +126,20 @@ ACTIONS = (
     "The wind was strong, and the leaves were flying.",
     "The sun was shining, and the birds were singing.",
     "They sat down under a tree and ate {food}.",
-    "{N} found some {thing} on the road and gave them to {M}.",
+    "{N} found some {thing} and gave them to {M}.",
     "{M} showed {o} a book with many pictures.",
-    "A {animal} came out of the bushes and looked at them.",
-    "They heard a {animal} behind the house.",
+    "A {near_animal} came out of the bushes and looked at them.",
+    "They talked about a {animal} for a long time.",
     "{M} made tea and cut the bread.",
     "{N} drew a picture of a {animal} for {M}.",
-    "{P} fed the {animal} and gave it some water.",
+    "{P} saw a {animal} in a picture and smiled.",
     "{N} counted the {thing} in the box: there were {number}.",
     "They played a game until it was dark.",
-    "{M} told {o} about a trip to {place}.",
+    "{M} told {o} about a trip to {trip}.",
     "Then it began to rain, and they ran into the house.",
     "{N} helped {M} in the garden.",
     "They bought {food} at the market.",
-    "The little {animal} was afraid, so {N} spoke softly.",
+    "A little {near_animal} was afraid, so {N} spoke softly.",
     "{N} read a story, and {M} listened.",
     "{M} lost {s2} hat, and {N} found it under the chair.",
     "They waited for the train and talked.",
@@ -163,7 +150,7 @@ ACTIONS = (
 )
 FACT_BEATS = (
     "{N} asked {c}. {M} said that {f}.",
-    "{N} wanted to know {c}. {M} knew it: {f}.",
+    "{N} wanted to know {c}. {M} knew the answer: {f}.",
     "{N} asked {M} {c}. The answer was easy: {f}.",
     '"{Q}" asked {N}. "{F}," said {M}.',
     '{N} asked, "{Q}" {M} answered, "{F}."',
@@ -173,7 +160,7 @@ FACT_BEATS = (
     "{M} told {o} that {f}.",
     "{N} learned that {f}.",
     "{N} did not know {c}. Now {p} knows that {f}.",
-    "In a book {N} read that {f}.",
+    "{N} read in a book that {f}.",
     "{F}. {N} had learned that at school.",
     "{F}, and {N} knew that very well.",
     "Everyone in the class knew that {f}.",
@@ -195,51 +182,37 @@ ENDINGS = (
     "So {N} learned a lot that day.",
     "The next day they met again.",
 )
+PETS = ("Rex", "Luna", "Fluffy", "Rocky", "Daisy", "Coco")
+THINGS = "apples books coins cups balls nuts pens cards shells stones buttons keys flowers".split()
+ANIMALS = "dog cat cow horse pig sheep hen duck goose mouse rabbit fox wolf bear lion tiger".split()
 FOODS = (
-    "apples", "bread and cheese", "a cake", "some soup", "nuts", "two eggs", "plums", "a pear",
-    "cherries", "some milk", "rice and fish", "honey",
+    "apples", "bread and cheese", "a cake", "some grapes", "nuts", "two eggs", "plums", "a pear",
+    "cherries", "a sandwich", "rice and fish", "some cookies",
 )  # fmt: skip
-NUMBER_WORDS = [
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
+NUMBER_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
+NEAR_ANIMALS = ("dog", "cat", "bird", "rabbit", "mouse", "squirrel")
 
 
-# Wordings that stand as they are in a beat, and so may be held-out ones.
-ASIDES = ("Do you know {c}", "Tell me {c}", "I forgot {c}")
-
-
-def beat(rng: Rng, fact: Fact, slots: dict[str, str]) -> str:
+def beat(world: World, rng: Rng, fact: Fact, slots: dict[str, str]) -> str:
     """One or two sentences in which somebody asks for a fact or says it."""
     template = rng.choice(FACT_BEATS)
-    ways = wordings(fact)
-    if "{Q}" in template and not ways.base:
-        template = FACT_BEATS[0]
-    spoken = statement(fact) if rng.chance(65) else say(rng, fact)
-    clause = rng.choice(ways.clauses)
-    asked = next((way for way in ASIDES if way in template), None)
-    if asked and is_held_out(wording_key(asked.format(c=clause))):
-        template = FACT_BEATS[0]
+    questions, indirect = bare_questions(world, fact), clauses(world, fact)
+    # The files of a relation need not have both, and what is held out is not written down here.
+    indirect = tuple(c for c in indirect if not is_held_out(wording_key(c)))
+    if ("{Q}" in template and not questions) or ("{c}" in template and not indirect):
+        template = "{M} told {o} that {f}."
+    stated = statement(world, fact) if rng.chance(65) else say(world, rng, fact)
     return template.format(
         **slots,
-        c=clause,
-        f=inner(spoken),
-        F=spoken[:-1],
-        Q=rng.choice(ways.base) if "{Q}" in template else "",
+        c=rng.choice(indirect) if "{c}" in template else "",
+        f=inner(world, stated),
+        F=stated[:-1],
+        Q=rng.choice(questions) if "{Q}" in template else "",
     )
 
 
-def slots_for(rng: Rng) -> dict[str, str]:
-    one, two = people(rng)
+def slots_for(world: World, rng: Rng) -> dict[str, str]:
+    one, two = people(world, rng)
     adjective = rng.choice(ADJECTIVES)
     return {
         "N": one.name, "p": one.p, "P": capital(one.p), "o": one.o, "s": one.s, "M": two.name,
@@ -247,25 +220,26 @@ def slots_for(rng: Rng) -> dict[str, str]:
     }  # fmt: skip
 
 
-def vary(rng: Rng, slots: dict[str, str]) -> dict[str, str]:
+def vary(world: World, rng: Rng, slots: dict[str, str]) -> dict[str, str]:
     """The slots that change from sentence to sentence."""
     return {
         **slots,
         "place": rng.choice(PLACES), "day": rng.choice(DAYS), "time": rng.choice(TIMES),
-        "pet": rng.choice(("dog", "cat", "rabbit", "bird")), "petname": rng.choice(words.PETS),
-        "food": rng.choice(FOODS), "thing": rng.choice(words.THINGS),
-        "animal": rng.choice(words.ANIMALS[:16]), "number": rng.choice(NUMBER_WORDS),
+        "pet": rng.choice(("dog", "cat", "rabbit", "bird")), "petname": rng.choice(PETS),
+        "food": rng.choice(FOODS), "thing": rng.choice(THINGS), "trip": rng.choice(TRIPS),
+        "animal": rng.choice(ANIMALS), "near_animal": rng.choice(NEAR_ANIMALS),
+        "number": rng.choice(NUMBER_WORDS),
     }  # fmt: skip
 
 
-def story(rng: Rng, deal: Dealer) -> str:
+def scene(world: World, rng: Rng, deal: Dealer) -> str:
     """Two people, what they do, and what they learn."""
-    slots = slots_for(rng)
-    out = [rng.choice(OPENINGS).format(**vary(rng, slots))]
+    slots = slots_for(world, rng)
+    out = [rng.choice(OPENINGS).format(**vary(world, rng, slots))]
     actions = rng.sample(ACTIONS, rng.between(2, 4))
     for action in actions:
-        out.append(action.format(**vary(rng, slots)))
-        out += [beat(rng, deal(), slots) for _ in range(rng.between(1, 2))]
+        out.append(action.format(**vary(world, rng, slots)))
+        out += [beat(world, rng, deal(), slots) for _ in range(rng.between(1, 2))]
     out.append(rng.choice(ENDINGS).format(**slots))
     return fixed(" ".join(out))
 
@@ -278,149 +252,87 @@ def fixed(text: str) -> str:
     return text
 
 
-TALE_STARTS = (
-    "Once there was {adj} {animal} called {name}.",
-    "{name} was {adj} {animal} and lived near {near}.",
-    "Long ago {adj} {animal} named {name} lived by {near}.",
-    "This is the story of {name}, {adj} {animal}.",
-    "There was once {adj} {animal}. Its name was {name}.",
-)
-TALE_NEAR = ("a river", "a lake", "the forest", "a farm", "the hills", "a big tree", "an old mill")
-TALE_PLOTS = (
-    ("One day it could not find its way home.", "A kind {other} showed it the road."),
-    ("One night a storm came, and everything was dark.", "A friendly {other} kept it company."),
-    ("It was hungry, but there was nothing to eat.", "Then a {other} came and shared its food."),
-    ("It wanted to see the sea.", "It walked for three days together with a {other}."),
-    ("One morning it found a shining stone.", "It gave the stone to a {other} as a present."),
-    ("It was afraid of the dark.", "An old {other} sang a song, and the fear was gone."),
-    ("One winter it fell into the snow.", "A strong {other} pulled it out."),
-    ("It had no friends and was sad.", "Then it met a {other} who liked to play."),
-    ("It wanted to be the fastest of all.", "It ran a race against a {other} and came last."),
-    ("In summer it lost its favourite ball.", "A clever {other} saw the ball under a bush."),
-    ("One evening it heard a strange noise.", "It was only a {other} who could not sleep."),
-    ("It dreamed of a long journey.", "The next day it left the village with a {other}."),
-)
-TALE_ENDS = (
-    "From then on they were best friends.",
-    "After that {name} was never alone again.",
-    "In the end both of them were happy.",
-    "Then {name} went to sleep with a smile.",
-    "They laughed and danced until the evening.",
-    "And so {name} learned to ask for help.",
-    "At last all was well.",
-)
-TALE_ADJECTIVES = [
-    "small",
-    "little",
-    "brave",
-    "young",
-    "clever",
-    "lazy",
-    "kind",
-    "curious",
-    "big",
-    "merry",
-]
-
-
-def short_story(rng: Rng, animal: str) -> str:
-    """Four sentences about an animal, with no four words twice."""
-    name = rng.choice(words.PETS)
-    other = rng.choice([a for a in words.ANIMALS if a != animal and a[0] not in "aeiou"])
-    first, second = rng.choice(TALE_PLOTS)
-    adj = article(rng.choice(TALE_ADJECTIVES))
-    slots = {
-        "name": name,
-        "animal": animal,
-        "other": other,
-        "adj": adj,
-        "near": rng.choice(TALE_NEAR),
-    }
-    parts = (rng.choice(TALE_STARTS), first, second, rng.choice(TALE_ENDS))
-    return " ".join(part.format(**slots) for part in parts)
-
-
-def tale(rng: Rng, deal: Dealer) -> str:
-    """A short story of an animal, and a fact or two that somebody learns from it."""
-    animal = rng.choice(words.ANIMALS)
-    slots = slots_for(rng)
-    out = [short_story(rng, animal)]
+def tale(world: World, rng: Rng, deal: Dealer) -> str:
+    """A short story, and a fact or two that somebody learns from it."""
+    told = story(world, rng, False)
+    slots = slots_for(world, rng)
     opening = "{M} told this story to {N}." if rng.chance(50) else "{N} read this story to {M}."
-    out.insert(0, opening.format(**slots))
-    about = dict(facts_by_thing()).get(article(animal), ())
-    for fact in [*rng.sample(about, 2), deal()]:
-        out.append(beat(rng, fact, slots))
-    return " ".join(out)
+    about = dict(facts_by_thing(world)).get(article(told.answer), ())
+    beats = [beat(world, rng, fact, slots) for fact in (*rng.sample(about, 2), deal())]
+    return " ".join((opening.format(**slots), spoken(told.reply), *beats))
 
 
 # ---- lessons, portraits, talks
 
 LESSON_STARTS = (
     "{N} wrote down what {p} had learned.", "This is what {N} learned this week.",
-    "Here are some things that {N} knows.", "On {day} the class of {N} learned many things.",
-    "{M} taught {N} a few simple things.", "{N} likes to know how the world is.",
-    "These sentences are in the book of {N}.", "{N} and {M} are learning for school.",
-    "Some things are easy to remember, says {M}.", "Here is a page from the notes of {N}.",
+    "Here are some things that {N} knows.", "On {day} {N}'s class learned many things.",
+    "{M} taught {N} a few simple things.", "{N} likes to know how the world works.",
+    "These sentences are in {N}'s notebook.", "{N} and {M} are learning for school.",
+    "Some things are easy to remember, says {M}.", "Here is a page from {N}'s notes.",
     "{N} explains the world to {M}.", "{M} asked {N} to say what {p} knows.",
 )  # fmt: skip
 
 
-def lesson(rng: Rng, deal: Dealer) -> str:
+def lesson(world: World, rng: Rng, deal: Dealer) -> str:
     """Facts in prose: of one relation, or of all."""
-    slots = vary(rng, slots_for(rng))
+    slots = vary(world, rng, slots_for(world, rng))
     out = [rng.choice(LESSON_STARTS).format(**slots)] if rng.chance(60) else []
     if rng.chance(60):
-        pool = facts_by_relation()[deal().relation]
+        pool = world.relations[deal().relation].facts
         facts = rng.sample(pool, rng.between(6, 14))
     else:
         facts = [deal() for _ in range(rng.between(6, 14))]
     last = None
     for fact in facts:
         if last is not None and rng.chance(12):
-            out.append(f"{say(rng, last)[:-1]}, and {inner(say(rng, fact))}.")
+            out.append(f"{say(world, rng, last)[:-1]}, and {inner(world, say(world, rng, fact))}.")
             last = None
             continue
         if last is not None:
-            out.append(say(rng, last))
+            out.append(say(world, rng, last))
         last = fact
     if last is not None:
-        out.append(say(rng, last))
+        out.append(say(world, rng, last))
     return " ".join(out)
 
 
-def portrait(rng: Rng, deal: Dealer) -> str:
+def portrait(world: World, rng: Rng, deal: Dealer) -> str:
     """What the table says of two or three things, each in a paragraph."""
     out = []
-    slots = slots_for(rng)
-    for x, facts in rng.sample(facts_by_thing(), rng.between(2, 3)):
+    slots = slots_for(world, rng)
+    for x, facts in rng.sample(facts_by_thing(world), rng.between(2, 3)):
         sentences = []
         led = False  # whether "it" is clear: the sentence before was about the thing
         for fact in rng.shuffle(list(facts)):
-            sentence = say(rng, fact)
+            sentence = say(world, rng, fact)
             if led and sentence.startswith(capital(x) + " ") and rng.chance(70):
                 sentence = "It" + sentence[len(x) :]
             led = sentence.startswith((capital(x) + " ", "It "))
             sentences.append(sentence)
         if rng.chance(40):
-            sentences.append(beat(rng, rng.choice(facts), slots))
+            sentences.append(beat(world, rng, rng.choice(facts), slots))
         out.append(" ".join(sentences))
     if rng.chance(50):
-        out.append(beat(rng, deal(), slots))
+        out.append(beat(world, rng, deal(), slots))
     return "\n".join(out)
 
 
-def exchange(rng: Rng, deal: Dealer) -> tuple[str, str]:
+def exchange(world: World, rng: Rng, deal: Dealer) -> tuple[str, str]:
     """(question, answer)."""
-    if rng.chance(10):
-        return outside_question(rng, False)
-    fact = deal()
-    return rng.weighted(wordings(fact).taught), statement(fact)
+    if rng.chance(10) and typed_relations(world):
+        return unknown_question(world, rng, False), UNKNOWN
+    while True:
+        fact = deal()
+        text = asking(world, rng, world.relations[fact.relation], fact.x, False)
+        if text is not None:
+            return text, statement(world, fact)
 
 
-def talk(rng: Rng, deal: Dealer) -> str:
+def talk(world: World, rng: Rng, deal: Dealer) -> str:
     """Questions and answers, written down in one of several ways."""
-    one, two = people(rng)
-    pairs = [exchange(rng, deal) for _ in range(rng.between(4, 10))]
+    one, two = people(world, rng)
+    pairs = [exchange(world, rng, deal) for _ in range(rng.between(4, 10))]
     asker, teller = rng.choice(
         (
             (f"{one.name}: ", f"{two.name}: "), ("Question: ", "Answer: "), ("Q: ", "A: "),
@@ -431,21 +343,28 @@ def talk(rng: Rng, deal: Dealer) -> str:
     return "\n".join(f"{asker}{question}\n{teller}{answer}" for question, answer in pairs)
 
 
-CHAT_MAKERS: Weighted[Maker] = Weighted(((unknown, 5), (yes_no, 3), (compare, 3), (spelling, 3)))
+@cache
+def chat_makers(world: World) -> tuple[Maker, ...]:
+    """What base text has besides facts: nothing that is held out by operands written elsewhere."""
+    wanted = (unknown, yes_no, compare, spelling)
+    known = [maker for maker, _ in makers(world)]
+    return tuple(maker for maker in wanted if maker in known) or tuple(known)
 
 
-def chat(rng: Rng, deal: Dealer) -> str:
+def chat(world: World, rng: Rng, deal: Dealer) -> str:
     """Questions as people type them, without capitals or care, and their clean answers.
 
     So the tokenizer and the base model meet the small letters of "whats the capital of france".
     """
-    asker = rng.choice(("", "", "", "User: ", "Human: ", f"{people(rng)[0].name}: "))
+    asker = rng.choice(("", "", "", "User: ", "Human: ", f"{people(world, rng)[0].name}: "))
     out = []
     for _ in range(rng.between(5, 12)):
         if rng.chance(76):
-            asked = ask_fact(rng, deal(), False)
+            asked = ask_fact(world, rng, deal(), False)
         else:
-            asked = rng.weighted(CHAT_MAKERS)(rng, False)
+            asked = rng.choice(chat_makers(world))(world, rng, False)
+        if asked is None:
+            continue
         out.append(f"{asker}{asked.text}\nNanochat: {spoken(asked.reply)}")
     return "\n".join(out)
 
@@ -453,7 +372,7 @@ def chat(rng: Rng, deal: Dealer) -> str:
 # ---- numbers, sizes, letters
 
 
-def number_sentence(rng: Rng) -> str:
+def number_sentence(world: World, rng: Rng) -> str:
     """A sum, a pair or a row of numbers; never one of the held-out ones."""
     while True:
         a, b = rng.below(rng.choice((20, 100))), rng.below(100)
@@ -471,61 +390,65 @@ def number_sentence(rng: Rng) -> str:
             return f"{a + 1} comes after {a}."
         end = a + 3 + b % 9
         if way == 5 and not is_held_out(f"count {a} {end}"):
-            return f"From {a} to {end}: I count {', '.join(map(str, range(a, end + 1)))}."
+            return f"From {a} to {end}: {', '.join(map(str, range(a, end + 1)))}."
 
 
-def size_sentence(rng: Rng) -> str:
+def size_sentence(world: World, rng: Rng) -> str:
     while True:
-        (a, size_a), (b, size_b) = rng.choice(sizes()), rng.choice(sizes())
-        if size_a > size_b and not is_held_out("size " + " ".join(sorted((a, b))), 6):
+        order = rng.choice(world.orders)
+        (a, rank_a), (b, rank_b) = rng.choice(order.ranks), rng.choice(order.ranks)
+        if rank_a > rank_b and not is_held_out(f"{order.name} {' '.join(sorted((a, b)))}", 6):
             if rng.chance(40):
-                return f"{capital(b)} is smaller than {a}."
-            return f"{capital(a)} is {rng.choice(('bigger', 'larger'))} than {b}."
+                return f"{capital(b)} is {order.less[0]} than {a}."
+            return f"{capital(a)} is {order.more[0]} than {b}."
 
 
-def letter_sentence(rng: Rng) -> str:
-    """A word spelled, written in quotes, or its letters counted."""
-    way = rng.below(5)
-    if way < 2:
-        word = rng.choice(words.SPELLED)
-        if not is_held_out("never spelled " + word):
-            return f"The word {word} is spelled {'-'.join(word)}."
-    word = rng.choice(words.countable_words())
-    if way == 2 or is_held_out("letters " + word):
-        return rng.choice(
-            (
-                f"The word {word} is written '{word}'.", f"To write {word}, write '{word}'.",
-                f"In quotes, {word} is '{word}'.", f"If you read '{word}', you say {word}.",
-            )
-        )  # fmt: skip
-    letter = rng.choice(word)
-    count = word.count(letter)
-    return f"The letter '{letter}' comes {count} time{'s' * (count != 1)} in '{word}'."
+def letter_sentence(world: World, rng: Rng) -> str:
+    """A word spelled, or written in quotes; letters are counted only in conversations."""
+    word = rng.choice(world.countable_words)
+    if rng.chance(40) and not is_held_out("spell " + word):
+        return f"{capital(word)} is spelled {'-'.join(word)}."
+    ways = (
+        f"The word {word} is written '{word}'.", f"To write {word}, write '{word}'.",
+        f"In quotes, {word} is '{word}'.", f"If you read '{word}', you say {word}.",
+    )  # fmt: skip
+    return rng.choice(ways)
 
 
 PRACTICE_STARTS = (
-    "{N} practises with {M}.", "{N} sits at the table and learns.", "Today {N} has a lot to learn.",
-    "{M} helps {N} with the homework.", "{N} writes into a new book.", "{N} and {M} play school.",
+    "{N} practices with {M}.", "{N} sits at the table and studies.", "Today {N} has a lot to learn.",
+    "{M} helps {N} with {s} homework.", "{N} writes in a new notebook.", "{N} and {M} play school.",
 )  # fmt: skip
 
 
-def practice(rng: Rng, deal: Dealer) -> str:
+def practice(world: World, rng: Rng, deal: Dealer) -> str:
     """A page of one skill, or of all of them."""
-    makers = rng.choice(
+    page = rng.choice(
         ((number_sentence,), (size_sentence,), (letter_sentence,), (letter_sentence,),
          (number_sentence, size_sentence, letter_sentence))
     )  # fmt: skip
-    slots = slots_for(rng)
+    slots = slots_for(world, rng)
     out = [rng.choice(PRACTICE_STARTS).format(**slots)]
-    out += [rng.choice(makers)(rng) for _ in range(rng.between(7, 16))]
+    out += [rng.choice(page)(world, rng) for _ in range(rng.between(7, 16))]
     if rng.chance(40):
-        out.append(beat(rng, deal(), slots))
+        out.append(beat(world, rng, deal(), slots))
     return " ".join(out)
 
 
-MAKERS: Weighted[Callable[[Rng, Dealer], str]] = Weighted((
-    (story, 18), (tale, 6), (lesson, 17), (portrait, 9), (talk, 16), (chat, 20), (practice, 14),
-))  # fmt: skip
+Writer = Callable[[World, Rng, Dealer], str]
+
+
+@cache
+def writers(world: World) -> Weighted[Writer]:
+    """What this world's documents can be about, with weights."""
+    found: list[tuple[Writer, int]] = [(chat, 20)]
+    if world.facts:
+        found += [(scene, 18), (lesson, 17), (talk, 16)]
+    if len(facts_by_thing(world)) > 3:
+        found.append((portrait, 9))
+    if "counted" in world.lists and world.orders:
+        found += [(tale, 6), (practice, 14)]
+    return Weighted(found)
 
 
 def is_for_validation(document: str) -> bool:
@@ -533,28 +456,28 @@ def is_for_validation(document: str) -> bool:
     return stable_hash(document) % 8 == 0
 
 
-def stream(seed: str, size: int, validation: bool) -> Iterator[str]:
+def stream(world: World, seed: str, size: int, validation: bool) -> Iterator[str]:
     """Documents of about `size` bytes in all, none twice."""
     rng = Rng(seed)
-    deal = Dealer(rng)
+    deal = Dealer(world, rng)
     seen: set[str] = set()
     while size > 0:
-        document = rng.weighted(MAKERS)(rng, deal)
+        document = rng.weighted(writers(world))(world, rng, deal)
         if not SHORTEST <= len(document) <= LONGEST or document in seen:
             continue
         if is_for_validation(document) == validation:
             seen.add(document)
-            size -= len(document)  # ASCII only: a character is a byte
+            size -= len(document.encode())
             yield document
 
 
-def documents(shard: int) -> Iterator[str]:
+def documents(shard: int, world: World | None = None) -> Iterator[str]:
     """The texts of a base shard, any number from 0; about SHARD_BYTES in all."""
     if shard < 0:
         raise ValueError(f"shard {shard}: shards are numbered from 0")
-    return stream(f"tinyworld shard {shard}", SHARD_BYTES, False)
+    return stream(world or load(), f"tinyworld shard {shard}", SHARD_BYTES, False)
 
 
-def validation_documents() -> Iterator[str]:
+def validation_documents(world: World | None = None) -> Iterator[str]:
     """About 0.5 MB of other texts, none of which is in any shard."""
-    return stream("tinyworld validation", VALIDATION_BYTES, True)
+    return stream(world or load(), "tinyworld validation", VALIDATION_BYTES, True)

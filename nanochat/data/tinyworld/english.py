@@ -1,0 +1,54 @@
+"""As much grammar as the templates need: articles, plurals, capitals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+
+def bare(phrase: str) -> str:
+    """The phrase without its article.
+
+    >>> bare("a cow"), bare("the sea"), bare("snow")
+    ('cow', 'sea', 'snow')
+    """
+    for article_of_it in ("a ", "an ", "the "):
+        if phrase.startswith(article_of_it):
+            return phrase[len(article_of_it) :]
+    return phrase
+
+
+def article(noun: str) -> str:
+    """The noun with a or an.
+
+    >>> article("owl"), article("unicorn")
+    ('an owl', 'a unicorn')
+    """
+    vowel = noun[:1].lower() in "aeiou" and not re.match(
+        r"(?:uni(?!n)|us[aeiu]|eu|one\b|ukulele)", noun
+    )
+    return ("an " if vowel else "a ") + noun
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def plural(noun: str, irregular: Mapping[str, str] = {}, mass: Collection[str] = ()) -> str:
+    """More than one of the noun.
+
+    >>> plural("cow"), plural("box"), plural("pastry"), plural("mouse", {"mouse": "mice"})
+    ('cows', 'boxes', 'pastries', 'mice')
+    """
+    if noun in mass:
+        return noun
+    if noun in irregular:
+        return irregular[noun]
+    first, space, last = noun.rpartition(" ")
+    if space:
+        return f"{first} {plural(last, irregular, mass)}"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + "s"

@@ -1,0 +1,129 @@
+"""Questions from outside a world, which are answered by "I do not know that."
+
+Most of them are near misses: a known wording about a thing of which it is not known, or a known
+thing asked for what nobody knows here. That is where a small model invents, so they are made from
+the table of relations itself.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from nanochat.data.tinyworld.english import article, bare, capital
+from nanochat.data.tinyworld.keys import is_held_out, wording_key
+from nanochat.data.tinyworld.made_up import invented
+from nanochat.data.tinyworld.questions import NOT_KNOWN, Asked
+from nanochat.data.tinyworld.rng import Rng, Weighted
+from nanochat.data.tinyworld.slips import typed
+from nanochat.data.tinyworld.wordings import asking
+from nanochat.data.tinyworld.world import World, fits
+
+UNKNOWN = "I do not know that."
+WAYS = Weighted((
+    ("known thing", 34), ("outside", 22), ("invented", 10), ("never known", 22), ("wrong type", 8),
+    ("noise", 4),
+))  # fmt: skip
+COUNTED = ("animal", "thing", "job", "category", "food", "shape", "young animal")  # have an article
+
+
+@cache
+def known_questions(world: World) -> frozenset[tuple[str, str]]:
+    """What would be a false "I do not know that": the question form and the thing."""
+    return frozenset((ask, f.x) for r in world.relations.values() for f in r.facts for ask in r.ask)
+
+
+def is_known(world: World, ask: str, x: str) -> bool:
+    return (ask, x) in known_questions(world)
+
+
+@cache
+def typed_relations(world: World) -> tuple[str, ...]:
+    """The relations of which it is known what kind of thing they are about."""
+    return tuple(
+        name for name, r in world.relations.items() if r.of and not r.reverse and len(r.facts) > 2
+    )
+
+
+@cache
+def known_elsewhere(world: World, relation: str) -> tuple[str, ...]:
+    """Things of the right type that the world knows something else of."""
+    asked = world.relations[relation]
+    here = {fact.x for fact in asked.facts}
+    same_words = {
+        fact.x for r in world.relations.values() if set(r.ask) & set(asked.ask) for fact in r.facts
+    }
+    return tuple(x for x in world.things[asked.of] if x not in here | same_words)
+
+
+def near_miss(world: World, rng: Rng, way: str, held: bool) -> str | None:
+    """A known wording about what is not in its table."""
+    relation = world.relations[rng.choice(typed_relations(world))]
+    if way == "known thing":
+        pool = known_elsewhere(world, relation.name)
+    elif way == "outside":
+        pool = world.outside.get(relation.of, ())
+    elif way == "wrong type":
+        pool = world.things[rng.choice([t for t in world.things if t != relation.of])]
+        # "What is X", "Where is X" are asked of anything.
+        pool = tuple(
+            x for x in pool if not any(is_known(world, ask, x) for ask in _all_asks(world))
+        )
+    else:
+        pool = (invented(rng),)
+    if not pool:
+        return None
+    x = rng.choice(pool)
+    if way == "invented" and relation.of in ("country", "city", "person"):
+        x = capital(x)
+    if way in ("outside", "invented") and relation.of in COUNTED and x[0].islower():
+        x = article(bare(x)) if not x.startswith(("a ", "an ", "the ")) else x
+    if is_held_out(f"unknown {relation.name} {x}") != held:
+        return None
+    return asking(world, rng, relation, x, None)
+
+
+@cache
+def _all_asks(world: World) -> tuple[str, ...]:
+    general = ("What is {x}", "Where is {x}", "Who is {x}", "What are {p}")
+    return tuple(ask for ask in general if any(ask in r.ask for r in world.relations.values()))
+
+
+def never_known(world: World, rng: Rng, held: bool) -> str | None:
+    """A known thing or person, asked for what no world knows: how much a cow costs."""
+    relation = rng.choice(world.never_known)
+    pool = (*world.things.get(relation.of, ()), *world.outside.get(relation.of, ()))
+    template = rng.choice(relation.ask)
+    x = rng.choice(pool)
+    if not pool or not fits(template, x):
+        return None
+    text = world.fill(template, x, "")
+    if is_held_out("never " + wording_key(text)) != held:
+        return None
+    return text + "?"
+
+
+def noise(world: World, rng: Rng, held: bool) -> str | None:
+    """Keys that somebody hit, or words of no language."""
+    if rng.chance(50):
+        text = "".join(rng.choice("asdfghjklqwertyuiopzxcvbnm") for _ in range(rng.between(4, 12)))
+    else:
+        text = " ".join(invented(rng) for _ in range(rng.between(1, 3)))
+    return capital(text) + "." if is_held_out("noise " + text) == held else None
+
+
+def unknown_question(world: World, rng: Rng, held: bool) -> str:
+    while True:
+        way = rng.weighted(WAYS)
+        if way == "noise":
+            text = noise(world, rng, held)
+        elif way == "never known":
+            text = never_known(world, rng, held) if world.never_known else None
+        else:
+            text = near_miss(world, rng, way, held) if typed_relations(world) else None
+        if text is not None:
+            return text
+
+
+def unknown(world: World, rng: Rng, held: bool) -> Asked:
+    text = unknown_question(world, rng, held)
+    return Asked("unknown", typed(rng, text), UNKNOWN, UNKNOWN, NOT_KNOWN)
