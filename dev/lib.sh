@@ -66,6 +66,7 @@ check_variable() { # a row
     label) check_name "$1" ' :/' "$example" ;;
     switch) check_switch "$1" "$example" ;;
     data) check_data "$1" "$example" ;;
+    world) check_world "$1" "$example" ;;
     folder) check_base_dir "$1" "$example" ;;
     *) fail 1 "$TABLE: $1 has the kind $2, which nothing here checks" ;;
   esac
@@ -150,6 +151,17 @@ check_data() { # NAME EXAMPLE
     refuse "$1" "tinyworld, fineweb, auto or a folder that exists and can be read" "$2"
   fi
   printf -v "$1" %s "$folder"
+}
+
+check_world() { # NAME EXAMPLE: a source of text like others, so it becomes NANOCHAT_DATA
+  [ -n "${!1-}" ] || return 0
+  [ -z "${NANOCHAT_DATA-}" ] ||
+    refuse "$1" "given without NANOCHAT_DATA, because a run has one source of text" "$2"
+  make_absolute "$1" "$2"
+  [ -d "${!1}" ] || refuse "$1" "a folder that exists (python -m scripts.world --new FOLDER makes one)" "$2"
+  [ -f "${!1}/world.txt" ] || refuse "$1" "a folder with a world.txt in it (see docs/world.md)" "$2"
+  NANOCHAT_DATA=${!1}
+  check_data NANOCHAT_DATA "$2"
 }
 
 check_base_dir() { # NAME EXAMPLE

@@ -42,6 +42,8 @@ NONSENSE = [
         ("NANOCHAT_DATA", value)
         for value in ("nowhere", "/nowhere/at all", "~/nowhere", "Tinyworld", "~no-such-user/x")
     ),
+    # Not there; without a world.txt; nobody's home.
+    *(("NANOCHAT_WORLD", value) for value in ("nowhere", "dev", "~no-such-user/x")),
     *(("FRESH", value) for value in ("2", "yes", "-1")),
     *(
         ("NANOCHAT_BASE_DIR", value)
@@ -80,7 +82,7 @@ def test_every_variable_is_a_field_of_the_plan() -> None:
     """Those that become a flag, that is. The examples are typed in test_sense_is_taken."""
     names = {field.name for field in fields(PlanConfig)}
     assert {row.flags[0] for row in variables() if row.flags} <= names
-    assert {row.name for row in variables() if not row.flags} == {"NANOCHAT_BASE_DIR"}
+    assert {row.name for row in variables() if not row.flags} == {"NANOCHAT_BASE_DIR", "NANOCHAT_WORLD"}
 
 
 def test_a_table_edited_by_hand(clone: Clone) -> None:
@@ -162,6 +164,18 @@ def test_data_folder_is_made_absolute(clone: Clone) -> None:
     assert clone.lib(show, NANOCHAT_DATA="../home/my notes").out == there
     (clone.root / "tinyworld").mkdir()
     assert clone.lib(show, NANOCHAT_DATA="tinyworld").out == "tinyworld", "the word wins"
+
+
+def test_a_world_is_the_source_of_the_run(clone: Clone) -> None:
+    folder = clone.home / "my bot"
+    folder.mkdir()
+    (folder / "world.txt").write_text("name: Otto\n")
+    show = 'PROGRAM=runcpu.sh; begin about; default NANOCHAT_DATA tinyworld; set_flags fixed; echo "$FLAGS"'
+    result = clone.lib(show, NANOCHAT_WORLD="~/my bot")
+    assert (result.code, result.out) == (0, f"--data={folder}\n")
+    both = clone.lib(show, NANOCHAT_WORLD="~/my bot", NANOCHAT_DATA="tinyworld")
+    assert (both.code, both.err.count("\n")) == (2, 1)
+    assert "must be given without NANOCHAT_DATA" in both.err
 
 
 def test_base_dir_is_made_absolute_and_left_unmade(clone: Clone) -> None:
