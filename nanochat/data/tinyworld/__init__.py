@@ -18,5 +18,6 @@ from nanochat.data.tinyworld.world import World, load
 
 __all__ = [
     "REPORTED_ONLY", "SHARD_BYTES", "Conversation", "Message", "Part", "Question", "Talks", "World",
-    "conversations", "documents", "held_out", "load", "validation_conversations", "validation_documents",
+    "conversations", "documents", "held_out", "load", "validation_conversations",
+    "validation_documents",
 ]  # fmt: skip

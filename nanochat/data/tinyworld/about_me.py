@@ -6,6 +6,7 @@ had learned names by heart would fail on the next one.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from nanochat.data.tinyworld.english import article, capital
@@ -40,20 +41,24 @@ def forms(of: str, value: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def about_me(world: World, rng: Rng, held: bool, name: str = "") -> Told:
-    """Held out by what is to be remembered. name: which of the memories."""
+def about_me(world: World, rng: Rng, held: bool, name: str = "", like: str = "") -> Told:
+    """Held out by what is to be remembered. name: which of the memories; like: of what."""
     while True:
-        # Names are asked for most.
-        memory = rng.choice([m for m in world.memories if not name or m.name == name])
-        if not name and rng.chance(20):
-            memory = world.memories[[m.name for m in world.memories].index("name")]
-        of, values = rng.choice(memory.values)
+        memory = rng.choice(_pool(world, name, rng.chance(60)))
+        of, values = rng.choice([row for row in memory.values if not like or row[0] == like])
         made_up = not values or rng.chance(memory.invented)
         value = invented(rng) if made_up else rng.choice(values)
         value = capital(value) if memory.capital else value
         if is_held_out(f"me {memory.name} {value}") == held:
             break
     return said(rng, memory, of, value, memory.say)
+
+
+@cache
+def _pool(world: World, name: str, often: bool) -> tuple[Memory, ...]:
+    """The memories of that name, or all: those that people try first, more often."""
+    named = tuple(m for m in world.memories if name in ("", m.name))
+    return tuple(m for m in named if m.often) if often and any(m.often for m in named) else named
 
 
 def said(rng: Rng, memory: Memory, of: str, value: str, ways: tuple[str, ...]) -> Told:
@@ -72,7 +77,7 @@ def whole(rng: Rng, text: str, value: str) -> str:
 
 def changed(world: World, rng: Rng, told: Told) -> Told:
     """Another value of the same, said by somebody who changed his mind."""
-    other = about_me(world, rng, False, told.memory.name)
+    other = about_me(world, rng, False, told.memory.name, told.of)
     return said(rng, told.memory, told.of, other.value, told.memory.change)
 
 
@@ -84,7 +89,7 @@ def asked_for(rng: Rng, told: Told) -> str:
 
 def confirmed(world: World, rng: Rng, told: Told) -> tuple[str, list[Part]]:
     """(yes or no to what was said or to something else, the reply)."""
-    other = about_me(world, rng, False, told.memory.name).value
+    other = about_me(world, rng, False, told.memory.name, told.of).value
     value = told.value if rng.chance(50) else other
     asks = rng.choice(told.memory.confirm).format(**forms(told.of, value))
     text = whole(rng, marked(rng, asks), value)

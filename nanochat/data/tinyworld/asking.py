@@ -85,7 +85,7 @@ def yes_no(world: World, rng: Rng, held: bool) -> Asked:
 
 
 def claim(world: World, rng: Rng, held: bool) -> Asked:
-    """What a thing can do or has. Held out by the wording: whether a hen flies can't be worked out."""
+    """What a thing can do or has. Held out by the wording: that a hen flies is not worked out."""
     while True:
         claims = rng.choice(world.claims)
         is_so = rng.chance(50)
@@ -107,7 +107,8 @@ def claim(world: World, rng: Rng, held: bool) -> Asked:
 COMPARE = (
     "Which is {more}, {a} or {b}?", "What is {more}, {a} or {b}?", "{A} or {b}, which is {more}?",
     "Which one is {more}: {a} or {b}?", "Tell me which is {more}, {a} or {b}.",
-    "Do you know which is {more}, {a} or {b}?", "Is {a} or {b} {more}?", "What's {more}: {a} or {b}?",
+    "Do you know which is {more}, {a} or {b}?", "Is {a} or {b} {more}?",
+    "What's {more}: {a} or {b}?",
     "I want to know what is {more}, {a} or {b}.", "Between {a} and {b}, which is {more}?",
     "{A} or {b}: which one is {more}?", "Which is {more}: {b} or {a}?",
 )  # fmt: skip

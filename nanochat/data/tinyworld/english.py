@@ -18,6 +18,11 @@ def bare(phrase: str) -> str:
     return phrase
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a text."""
+    return tuple(text.split())
+
+
 def article(noun: str) -> str:
     """The noun with a or an.
 

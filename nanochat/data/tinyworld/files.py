@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from nanochat.data.tinyworld.english import bare
 from nanochat.system.errors import UserError
 
 MAX_LINE = 1000  # characters; a longer one is a pasted page, not a sentence
@@ -42,12 +43,14 @@ def lines(path: Path) -> list[Line]:
     # An editor on Windows puts a mark in front of the first line; nobody sees it there.
     for number, coded in enumerate(raw.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         try:
-            text = coded.decode().strip()
+            text = " ".join(coded.decode().split())
         except UnicodeDecodeError:
             raise UserError(f"{path}:{number}: not UTF-8: save the file as UTF-8") from None
         line = Line(path, number, text)
         if len(text) > MAX_LINE:
             raise line.mistake(f"{len(text):,} characters, and {MAX_LINE:,} fit: break it up")
+        if not text.isprintable():
+            raise line.mistake("a character that cannot be seen: type the line again")
         if "<|" in text:
             raise line.mistake("<| begins the special tokens of the model: leave it out")
         if not text.startswith("#"):
@@ -74,7 +77,7 @@ class Document(NamedTuple):
 
 
 def document(path: Path, keys: tuple[str, ...], sections: tuple[str, ...]) -> Document:
-    """Reads a file of fields and sections. Raises UserError for a key or section not in the lists."""
+    """Reads a file of fields and sections. Raises UserError for any other key or section."""
     found = Document(path, {}, {})
     section: list[Line] | None = None
     for line in lines(path):
@@ -83,7 +86,7 @@ def document(path: Path, keys: tuple[str, ...], sections: tuple[str, ...]) -> Do
         if line.text.startswith("[") and line.text.endswith("]"):
             name = line.text[1:-1].strip()
             if name not in sections:
-                raise line.mistake(f"[{name}] is not a section here: use {listed(sections)}")
+                raise line.mistake(f"[{name}] is not a section here: use {joined(sections)}")
             section = found.sections.setdefault(name, [])
         elif section is not None:
             section.append(line)
@@ -97,13 +100,21 @@ def field(line: Line, keys: tuple[str, ...]) -> tuple[str, str]:
     """(key, value) of a line `key: value`."""
     key, colon, value = (part.strip() for part in line.text.partition(":"))
     if not colon or key not in keys:
-        raise line.mistake(f"expected one of {listed(keys)}, a colon, and a value: {line.text!r}")
+        raise line.mistake(f"expected one of {joined(keys)}, a colon, and a value: {line.text!r}")
     if not value:
         raise line.mistake(f"'{key}:' has no value")
     return key, value
 
 
-def listed(names: tuple[str, ...]) -> str:
+def yes_or_no(doc: Document, key: str, default: str) -> bool:
+    """The value of a key that says yes or no."""
+    said = doc.one(key, default)
+    if said not in ("yes", "no"):
+        raise doc.fields[key][0].mistake(f"'{key}: {said}' must be yes or no")
+    return said == "yes"
+
+
+def joined(names: tuple[str, ...]) -> str:
     return ", ".join(names)
 
 
@@ -112,16 +123,19 @@ def entries(found: list[Line]) -> Iterator[tuple[Line, str, tuple[str, ...]]]:
     for line in found:
         thing, equals, rest = (part.strip() for part in line.text.partition("="))
         values = tuple(value.strip() for value in rest.split("|"))
-        if not (thing and equals and all(values)):
+        if not (bare(thing) and equals and all(map(bare, values))):
             raise line.mistake(f"expected 'thing = answer | further answer': {line.text!r}")
         yield line, thing, values
 
 
 def items(path: Path) -> tuple[str, ...]:
     """The items of a list: one per line, or several with commas between."""
-    return tuple(
+    found = tuple(
         item.strip() for line in lines(path) for item in line.text.split(",") if item.strip()
     )
+    if not found:
+        raise UserError(f"{path} is empty: write one item per line, or remove the file")
+    return found
 
 
 def blocks(found: list[Line]) -> Iterator[list[Line]]:

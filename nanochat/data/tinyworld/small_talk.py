@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from nanochat.data.tinyworld.english import listed
 from nanochat.data.tinyworld.keys import is_held_out, plain
 from nanochat.data.tinyworld.questions import NOT_KNOWN, Asked
 from nanochat.data.tinyworld.rng import Rng, Weighted
@@ -11,7 +12,7 @@ from nanochat.data.tinyworld.slips import typed
 from nanochat.data.tinyworld.world import SLOT, Talk, World
 
 ASKING = frozenset(
-    "Who What Whats How Are Is Do Can Where Did Am Why When Which Will Would Could".split()
+    listed("Who What Whats How Are Is Do Can Where Did Am Why When Which Will Would Could")
 )
 FRAMES = Weighted((
     ("{Q}", 20), ("OK, {q}", 1), ("Hey, {q}", 1), ("So {q}", 1), ("{Q}, nanochat", 1),
@@ -36,7 +37,7 @@ ANYWHERE = ("", "start", "end")
 
 
 def small_talk(world: World, rng: Rng, held: bool, at: tuple[str, ...] = ANYWHERE) -> Asked:
-    """The first turn of a dialogue; some things said are held out whole, others only in some frames."""
+    """The first turn of a dialogue; some are held out whole, others only in some frames."""
     return _opened(world, rng, held, at)[0]
 
 

@@ -49,7 +49,7 @@ SKILLS: tuple[tuple[Maker, int], ...] = (
 
 @cache
 def makers(world: World) -> tuple[tuple[Maker, int], ...]:
-    """What this world can ask besides its facts, with weights; the facts have about half as much."""
+    """What this world can ask besides its facts, with weights."""
     found: list[tuple[Maker, int]] = []
     if typed_relations(world) or world.never_known:
         found.append((unknown, 26))
@@ -177,7 +177,7 @@ def outside_follow(world: World, rng: Rng, fact: Fact) -> Turn | None:
     if not pool or not relation.follow:
         return None
     x = rng.choice(pool)
-    if is_known(world, relation.ask[0], x):
+    if is_known(world, world.fill(relation.ask[0], x, "")):
         return None
     return typed(rng, rng.weighted(FOLLOW).format(x=x, X=capital(x))), UNKNOWN
 
@@ -326,15 +326,17 @@ def two_turn(world: World, rng: Rng, facts: Dealer) -> Question | None:
     return as_question(asked, (first.text, first.reply), kind="two_turn")
 
 
-def held_out_streams(world: World, rng: Rng) -> Iterator[Iterator[Question | None]]:
-    """One endless iterator of questions for each kind; None where a draw led to none."""
+def held_out_streams(
+    world: World, rng: Rng
+) -> Iterator[tuple[set[str], Iterator[Question | None]]]:
+    """(kinds, endless questions of these kinds); None where a draw led to none."""
 
     def of_facts(kind: str, own: bool) -> Iterator[Question | None]:
         pool = [f for f in world.facts if (world.relations[f.relation].kind, f.own) == (kind, own)]
         while True:
             for fact in rng.shuffle(pool):
                 asked = ask_fact(world, rng, fact, True)
-                yield asked and as_question(asked, kind=OWN_WORLD if own else "")
+                yield as_question(asked, kind=OWN_WORLD if own else "") if asked else None
 
     def of_new_wordings() -> Iterator[Question | None]:
         facts = Dealer(world, rng)
@@ -364,31 +366,41 @@ def held_out_streams(world: World, rng: Rng) -> Iterator[Iterator[Question | Non
             yield as_question(asked, (told.text, told.reply), *between)
 
     for kind, own in sorted({(world.relations[f.relation].kind, f.own) for f in world.facts}):
-        yield of_facts(kind, own)
+        yield {OWN_WORLD if own else kind}, of_facts(kind, own)
     if world.facts:
-        yield of_new_wordings()
-        yield of_follow_ups()
+        yield {"fact_new_wording"}, of_new_wordings()
+        yield {"two_turn"}, of_follow_ups()
     if world.memories:
-        yield of_memory()
+        yield {"memory"}, of_memory()
     for maker, _ in makers(world):
-        yield of_maker(maker)
+        yield kinds_of(world, maker), of_maker(maker)
+
+
+def kinds_of(world: World, maker: Maker) -> set[str]:
+    """The kinds of question that a maker makes."""
+    if maker is small_talk:
+        return {talk.kind for talk in world.talks if talk.at != "after"} - {"unknown"}
+    if maker is claim:
+        return {claims.kind for claims in world.claims}
+    return {order.kind for order in world.orders} if maker is compare else {maker.__name__}
 
 
 @cache
 def _held_out(world: World) -> tuple[Question, ...]:
     out: list[Question] = []
     seen: set[tuple[str, ...]] = set()
-    for stream_of_kind in held_out_streams(world, Rng("tinyworld held out")):
-        counts: dict[str, int] = {}
-        for question in islice(stream_of_kind, 2000):
-            if question is None:
+    for kinds, questions in held_out_streams(world, Rng("tinyworld held out")):
+        left = {kind: WANTED.get(kind, PER_KIND) for kind in kinds}
+        for question in islice(questions, 2000):
+            if question is None or not left.get(question.kind):
                 continue
             key = tuple(plain(str(m["content"])) for m in question.messages)
-            count = counts.get(question.kind, 0)
-            if key not in seen and count < WANTED.get(question.kind, PER_KIND):
+            if key not in seen:
                 seen.add(key)
                 out.append(question)
-                counts[question.kind] = count + 1
+                left[question.kind] -= 1
+            if not any(left.values()):
+                break
     return tuple(out)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from nanochat.data.tinyworld.asking import ask_fact, compare, yes_no
-from nanochat.data.tinyworld.english import article, capital
+from nanochat.data.tinyworld.english import article, capital, listed
 from nanochat.data.tinyworld.keys import is_held_out, wording_key
 from nanochat.data.tinyworld.letters import spelling
 from nanochat.data.tinyworld.questions import Maker, spoken
@@ -91,12 +91,12 @@ PLACES = (
     "in a house with a red door", "on a street with many trees",
 )  # fmt: skip
 TRIPS = ("the sea", "the city", "the mountains", "a lake", "the zoo", "a castle", "a farm")
-ADJECTIVES = "kind clever happy quiet brave curious young friendly careful busy cheerful".split()
+ADJECTIVES = listed("kind clever happy quiet brave curious young friendly careful busy cheerful")
 ROLES = {
     "she": ("girl", "woman", "aunt", "grandmother", "mother", "sister"),
     "he": ("boy", "man", "uncle", "grandfather", "father", "brother"),
 }
-DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 TIMES = (
     "One morning", "One day", "One evening", "Last summer", "Last winter", "On a warm day",
     "On a cold day", "After school", "After lunch", "Early in the morning", "Late in the evening",
@@ -183,13 +183,21 @@ ENDINGS = (
     "The next day they met again.",
 )
 PETS = ("Rex", "Luna", "Fluffy", "Rocky", "Daisy", "Coco")
-THINGS = "apples books coins cups balls nuts pens cards shells stones buttons keys flowers".split()
-ANIMALS = "dog cat cow horse pig sheep hen duck goose mouse rabbit fox wolf bear lion tiger".split()
+THINGS = listed(
+    """
+    apples books coins cups balls nuts pens cards shells stones buttons keys flowers
+    """
+)
+ANIMALS = listed(
+    """
+    dog cat cow horse pig sheep hen duck goose mouse rabbit fox wolf bear lion tiger
+    """
+)
 FOODS = (
     "apples", "bread and cheese", "a cake", "some grapes", "nuts", "two eggs", "plums", "a pear",
     "cherries", "a sandwich", "rice and fish", "some cookies",
 )  # fmt: skip
-NUMBER_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
+NUMBER_WORDS = listed("two three four five six seven eight nine ten eleven twelve")
 NEAR_ANIMALS = ("dog", "cat", "bird", "rabbit", "mouse", "squirrel")
 
 
@@ -416,7 +424,8 @@ def letter_sentence(world: World, rng: Rng) -> str:
 
 
 PRACTICE_STARTS = (
-    "{N} practices with {M}.", "{N} sits at the table and studies.", "Today {N} has a lot to learn.",
+    "{N} practices with {M}.", "{N} sits at the table and studies.",
+    "Today {N} has a lot to learn.",
     "{M} helps {N} with {s} homework.", "{N} writes in a new notebook.", "{N} and {M} play school.",
 )  # fmt: skip
 

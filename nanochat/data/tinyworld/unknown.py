@@ -27,13 +27,19 @@ COUNTED = ("animal", "thing", "job", "category", "food", "shape", "young animal"
 
 
 @cache
-def known_questions(world: World) -> frozenset[tuple[str, str]]:
-    """What would be a false "I do not know that": the question form and the thing."""
-    return frozenset((ask, f.x) for r in world.relations.values() for f in r.facts for ask in r.ask)
+def known_questions(world: World) -> frozenset[str]:
+    """The keys of every question that has an answer: not knowing it would be false."""
+    return frozenset(
+        wording_key(world.fill(form, fact.x, ""))
+        for relation in world.relations.values()
+        for form in (*relation.ask, *relation.noun, *relation.clause)
+        for fact in relation.facts
+        if fits(form, fact.x)
+    )
 
 
-def is_known(world: World, ask: str, x: str) -> bool:
-    return (ask, x) in known_questions(world)
+def is_known(world: World, text: str) -> bool:
+    return wording_key(text) in known_questions(world)
 
 
 @cache
@@ -64,10 +70,6 @@ def near_miss(world: World, rng: Rng, way: str, held: bool) -> str | None:
         pool = world.outside.get(relation.of, ())
     elif way == "wrong type":
         pool = world.things[rng.choice([t for t in world.things if t != relation.of])]
-        # "What is X", "Where is X" are asked of anything.
-        pool = tuple(
-            x for x in pool if not any(is_known(world, ask, x) for ask in _all_asks(world))
-        )
     else:
         pool = (invented(rng),)
     if not pool:
@@ -80,12 +82,6 @@ def near_miss(world: World, rng: Rng, way: str, held: bool) -> str | None:
     if is_held_out(f"unknown {relation.name} {x}") != held:
         return None
     return asking(world, rng, relation, x, None)
-
-
-@cache
-def _all_asks(world: World) -> tuple[str, ...]:
-    general = ("What is {x}", "Where is {x}", "Who is {x}", "What are {p}")
-    return tuple(ask for ask in general if any(ask in r.ask for r in world.relations.values()))
 
 
 def never_known(world: World, rng: Rng, held: bool) -> str | None:
@@ -120,7 +116,7 @@ def unknown_question(world: World, rng: Rng, held: bool) -> str:
             text = never_known(world, rng, held) if world.never_known else None
         else:
             text = near_miss(world, rng, way, held) if typed_relations(world) else None
-        if text is not None:
+        if text is not None and not is_known(world, text):
             return text
 
 

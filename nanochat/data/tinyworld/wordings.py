@@ -31,7 +31,8 @@ CLAUSE_FRAMES = Weighted((
     ("I wonder {c}.", 1), ("I need to know {c}.", 2), ("I forgot {c}.", 1),
     ("Do you remember {c}?", 1), ("Can you say {c}?", 1), ("Would you tell me {c}?", 1),
     ("Let me know {c}.", 1), ("Hi, can you tell me {c}?", 2), ("Hello! Do you know {c}?", 1),
-    ("Hi! Tell me {c}.", 1), ("Can you please tell me {c}?", 1), ("Would you kindly tell me {c}?", 1),
+    ("Hi! Tell me {c}.", 1), ("Can you please tell me {c}?", 1),
+    ("Would you kindly tell me {c}?", 1),
 ))  # fmt: skip
 NOUN_FRAMES = Weighted((
     ("{N}?", 6), ("{N}, please.", 2), ("Tell me {n}.", 3), ("Name {n}.", 2), ("Say {n}.", 1),

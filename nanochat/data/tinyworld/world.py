@@ -7,13 +7,13 @@ one's own is another such folder, learned together with the built-in world or in
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from nanochat.data.tinyworld import english
-from nanochat.data.tinyworld.english import bare, capital
+from nanochat.data.tinyworld.english import bare, capital, listed
 from nanochat.data.tinyworld.files import (
     Document,
     Line,
@@ -23,18 +23,23 @@ from nanochat.data.tinyworld.files import (
     field,
     items,
     lines,
+    yes_or_no,
 )
 from nanochat.data.tinyworld.keys import plain, wording_key
 from nanochat.system.errors import UserError
 
 BUILT_IN = Path(__file__).with_name("world")
-# A model of twenty minutes on two cores reads about 200,000 questions and needs about 40 for a fact.
+# In twenty minutes on two cores a model reads about 200,000 questions, and a fact takes about 40.
 MAX_FACTS = 4000
 NUMBERS = {
     word: str(number)
     for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
+        listed(
+            """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen twenty
+    """
+        )
     )
 } | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100"}
 DIGITS = {digits: word for word, digits in NUMBERS.items()}
@@ -117,6 +122,7 @@ class Talk:
     """A dialogue of one or more turns. at: "", "start", "end" or "after" (an answer)."""
 
     name: str
+    path: Path
     kind: str
     at: str
     framed: bool
@@ -140,12 +146,13 @@ class Memory:
     no: str
     values: tuple[tuple[str, tuple[str, ...]], ...]  # (what it is of, or "", the values)
     invented: int  # percent of made-up values
+    often: bool  # people try it first
     capital: bool
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Everything that can be said and asked. Worlds compare by identity, so caches can key on them."""
+    """Everything that can be said and asked. Compared by identity, so that caches can key on it."""
 
     name: str
     relations: Mapping[str, Relation]
@@ -191,7 +198,8 @@ class World:
         )
         v = f"{middle} {v}"
         return template.format(
-            x=x, X=capital(x), n=n, p=p, P=capital(p), y=y, Y=capital(y), m=m, u=u, v=v, V=capital(v),
+            x=x, X=capital(x), n=n, p=p, P=capital(p), y=y, Y=capital(y), m=m, u=u, v=v,
+            V=capital(v),
             N=capital(n), bot=self.name,
         )  # fmt: skip
 
@@ -219,11 +227,17 @@ FACTS = ("kind", "of", "say", "ask", "clause", "noun", "it", "check", "new", "fo
 CLAIMS = ("kind", "of", "ask", "yes", "no")
 ORDER = ("kind", "of", "more", "less", "most", "least")
 TALK = ("kind", "at", "frames")
-MEMORY = ("kind", "say", "reply", "ask", "answer", "change", "confirm", "yes", "no", "from", "invented", "capital")  # fmt: skip
+MEMORY = (
+    "kind", "often", "say", "reply", "ask", "answer", "change", "confirm", "yes", "no", "from",
+    "invented", "capital",
+)  # fmt: skip
 PLACES = ("", "start", "end", "after")
 SLOT = re.compile(r"\{(\w*)\}")
-FACT_SLOTS = frozenset("x X n N p P y Y m u v V bot".split())
-MEMORY_SLOTS = frozenset("v V m a n".split())
+FACT_SLOTS = frozenset(listed("x X n N p P y Y m u v V bot"))
+MEMORY_SLOTS = frozenset(["v", "V", "m", "a", "n"])
+THING = re.compile(r"\{[xXnNpPuUvV]\}")  # what is asked about
+ANSWER = re.compile(r"\{[yYm]\}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,39}")
 
 
 @cache
@@ -233,32 +247,56 @@ def load(folder: Path | None = None) -> World:
     Raises UserError that names file, line and remedy.
     """
     if folder is None:
-        return _finished(_read(BUILT_IN, own=False))
-    own = _read(folder, own=True)
+        return _finished(_read(BUILT_IN, {}, own=False))
     if not is_added(folder):
-        return _finished(own)
-    return _finished(_merged(_read(BUILT_IN, own=False), own))
+        return _without_conflicts(_finished(_read(folder, {}, own=True)))
+    built_in = _read(BUILT_IN, {}, own=False)
+    return _without_conflicts(_finished(_merged(built_in, _read(folder, built_in.lists, own=True))))
+
+
+def _without_conflicts(world: World) -> World:
+    """Raises UserError where one question of somebody's own world has two answers."""
+    old = set(conflicts(load()))
+    new = [line for line in conflicts(world) if line not in old]
+    if new:
+        more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+        raise UserError(f"one question has two answers{more}: {new[0]}")
+    return world
 
 
 def is_added(folder: Path) -> bool:
     """Whether a world of one's own is learned together with the built-in one."""
-    head = document(folder / "world.txt", ("name", "with"), ())
+    path = folder / "world.txt"
+    if not path.is_file():
+        raise _no_world(folder)
+    head = document(path, ("name", "with"), ())
     with_world = head.one("with", "tinyworld")
     if with_world not in ("tinyworld", "nothing"):
         raise head.fields["with"][0].mistake(f"'with: {with_world}' must be tinyworld or nothing")
     return with_world == "tinyworld"
 
 
-def _read(folder: Path, own: bool) -> World:
-    """The files of one folder; relations that are read backwards are still without facts."""
+def _no_world(folder: Path) -> UserError:
+    return UserError(
+        f"{folder} has no world.txt, so it is not a world: add one with a line such as "
+        "'name: Mybot' (python -m scripts.world --new NEW-FOLDER writes a whole example)"
+    )
+
+
+def _read(folder: Path, known: Mapping[str, tuple[str, ...]], own: bool) -> World:
+    """The files of one folder; relations that are read backwards are still without facts.
+
+    known: lists that its files may use besides their own.
+    """
     head_path = folder / "world.txt"
     if not head_path.is_file():
-        raise UserError(
-            f"{folder} has no world.txt, so it is not a world: "
-            f"python -m scripts.world --new {folder} writes an example to start from"
-        )
+        raise _no_world(folder)
     head = document(head_path, ("name", "with"), ())
     name = head.one("name", "nanochat")
+    if not NAME.fullmatch(name):
+        raise head.fields["name"][0].mistake(
+            f"'name: {name}': at most 40 letters, digits, blanks and .'- make a name"
+        )
     found = _Files(folder)
     world = World(
         name=name,
@@ -273,14 +311,15 @@ def _read(folder: Path, own: bool) -> World:
         irregular=_irregular(folder / "lists" / "plurals.txt"),
         folders=(folder,),
     )
-    if own and not (world.facts or world.talks):
+    if own and not (world.relations or world.talks):
         raise UserError(f"{folder} has no facts and no talk: write facts/NAME.txt or talk/NAME.txt")
     if len(world.facts) > MAX_FACTS:
         raise UserError(
-            f"{folder}: {len(world.facts):,} facts, and {MAX_FACTS:,} are what so small a model can "
-            "learn: leave some out"
+            f"{folder}: {len(world.facts):,} facts, and {MAX_FACTS:,} are what so small a model "
+            "can learn: leave some out"
         )
-    memories = tuple(_memory(p, world.lists) for p in found.of("memory"))
+    lists = {**known, **world.lists}
+    memories = tuple(_memory(p, lists) for p in found.of("memory"))
     return replace(world, memories=memories)
 
 
@@ -288,16 +327,9 @@ class _Files:
     """The files of a folder, by the folder within it; anything else in it is a mistake."""
 
     KNOWN = (
-        "facts",
-        "claims",
-        "order",
-        "talk",
-        "memory",
-        "unknown",
-        "stories",
-        "lists",
+        "facts", "claims", "order", "talk", "memory", "unknown", "stories", "lists",
         "lists/outside",
-    )
+    )  # fmt: skip
 
     def __init__(self, folder: Path) -> None:
         self.found: dict[str, list[Path]] = {}
@@ -344,35 +376,65 @@ def _slots(values: list[Line], allowed: frozenset[str]) -> None:
 def _relation(path: Path, own: bool, with_facts: bool = True) -> Relation:
     doc = document(path, FACTS if with_facts else ("of", "ask"), ("facts",) if with_facts else ())
     for key in ("say", "ask", "clause", "noun", "check", "new", "it"):
-        _slots(doc.fields.get(key, []), FACT_SLOTS)
+        _templates(doc, key)
     reverse = doc.one("reverse", "")
     facts, seen = [], dict[str, int]()
     for line, x, values in entries(doc.sections.get("facts", [])):
-        if x in seen:
+        plainly = bare(x).lower() if own else x
+        if plainly in seen:
             raise line.mistake(
-                f"{x!r} has an answer in line {seen[x]} already: keep one, and put what is right as "
-                "well behind a |"
+                f"{x!r} has an answer in line {seen[plainly]} already: keep one, and put what is "
+                "right as well behind a |"
             )
-        seen[x] = line.number
+        seen[plainly] = line.number
         accept = tuple(dict.fromkeys(a for v in map(bare, values) for a in (v, *_other_form(v))))
         facts.append(Fact(path.stem, x, values[0], accept, own))
     for key in ("say", "ask") if with_facts else ("of", "ask"):
         if not doc.fields.get(key):
-            raise UserError(
-                f"{path}: no line '{key}:', so nobody can {'ask for' if key == 'ask' else 'state'} "
-                f"its facts: add one, such as '{key}: {_EXAMPLE[key]}'"
-            )
+            raise UserError(f"{path}: no line '{key}:': add one, such as '{key}: {_EXAMPLE[key]}'")
     if with_facts and not facts and not reverse:
         raise UserError(f"{path}: no facts: add [facts] and lines such as 'Mary = 1990'")
+    for fact in facts:
+        for key in ("say", "ask"):
+            if not any(fits(line.text, fact.x) for line in doc.fields[key]):
+                raise UserError(
+                    f"{path}: no line '{key}:' fits {fact.x!r}: {{p}} is only for what has a or an"
+                )
     return Relation(
         name=path.stem, kind=doc.one("kind", path.stem), of=doc.one("of", ""), say=doc.all("say"),
         ask=doc.all("ask"), clause=doc.all("clause"), noun=doc.all("noun"), it=doc.all("it"),
-        check=doc.all("check"), new=doc.all("new"), follow=doc.one("follow", "yes") == "yes",
+        check=doc.all("check"), new=doc.all("new"), follow=yes_or_no(doc, "follow", "yes"),
         reverse=reverse, facts=tuple(facts),
     )  # fmt: skip
 
 
 _EXAMPLE = {"of": "animal", "say": "{X} was born in {y}.", "ask": "When was {x} born"}
+
+
+def _templates(doc: Document, key: str) -> None:
+    """Checks the templates of a key; a question loses its mark, a sentence gets one."""
+    found = doc.fields.get(key, [])
+    _slots(found, FACT_SLOTS)
+    for i, line in enumerate(found):
+        if key == "say":
+            if not (THING.search(line.text) and ANSWER.search(line.text)):
+                raise line.mistake(
+                    f"a 'say:' needs the thing {{x}} and the answer {{y}}: {line.text!r}"
+                )
+            found[i] = line._replace(text=ended(line.text))
+            continue
+        if key in ("ask", "clause", "noun", "new") and not THING.search(line.text):
+            raise line.mistake(f"nobody knows what is asked about: put {{x}} into {line.text!r}")
+        if key in ("ask", "clause", "noun", "new", "it") and ANSWER.search(line.text):
+            raise line.mistake(
+                f"{{y}} gives the answer away (a 'check:' may have it): {line.text!r}"
+            )
+        found[i] = line._replace(text=line.text.rstrip("?.! "))
+
+
+def ended(sentence: str) -> str:
+    """The sentence with a mark at its end."""
+    return sentence if sentence[-1:] in ".!?" else sentence + "."
 
 
 def _other_form(value: str) -> tuple[str, ...]:
@@ -399,7 +461,8 @@ def _claims(path: Path) -> Claims:
     if not pairs["true"] or not pairs["false"]:
         raise UserError(f"{path}: it needs lines in [true] and in [false]")
     return Claims(
-        path.stem, doc.one("kind", path.stem), doc.one("of", ""), doc.all("ask"), doc.one("yes", ""),
+        path.stem, doc.one("kind", path.stem), doc.one("of", ""), doc.all("ask"),
+        doc.one("yes", ""),
         doc.one("no", ""), pairs["true"], pairs["false"],
     )  # fmt: skip
 
@@ -409,16 +472,19 @@ def _order(path: Path) -> Order:
     for key in ("more", "less"):
         if not doc.fields.get(key):
             raise UserError(f"{path}: no line '{key}:', such as 'more: bigger'")
-    ranks = tuple(
-        (thing.strip(), rank)
-        for rank, line in enumerate(doc.sections.get("order", []))
-        for thing in line.text.split(",")
-    )
+    ranks, seen = [], dict[str, int]()
+    for rank, line in enumerate(doc.sections.get("order", [])):
+        for thing in map(str.strip, line.text.split(",")):
+            if not thing or thing in seen:
+                where = f"{thing!r} stands in line {seen[thing]} already" if thing else "two commas"
+                raise line.mistake(where)
+            seen[thing] = line.number
+            ranks.append((thing, rank))
     if len({rank for _, rank in ranks}) < 2:
         raise UserError(f"{path}: [order] needs two lines of things at least, the least first")
     return Order(
         path.stem, doc.one("kind", path.stem), doc.all("more"), doc.all("less"),
-        doc.one("most", ""), doc.one("least", ""), ranks,
+        doc.one("most", ""), doc.one("least", ""), tuple(ranks),
     )  # fmt: skip
 
 
@@ -432,6 +498,8 @@ def _talks(path: Path, own: bool) -> list[Talk]:
             head[key] = value
             if key == "at" and value not in PLACES:
                 raise line.mistake(f"'at: {value}' must be start, end or after")
+            if key == "frames" and value not in ("yes", "no"):
+                raise line.mistake(f"'frames: {value}' must be yes or no")
     out = [_talk(path, head, block, own) for block in blocks(found)]
     if not out:
         raise UserError(f"{path}: nothing is said in it: write '> Hello', and the reply below it")
@@ -444,21 +512,22 @@ def _talk(path: Path, head: dict[str, str], block: list[Line], own: bool) -> Tal
     for line in block:
         if line.text.startswith(">"):
             text = line.text[1:].strip()
+            text = text.rstrip("?.") or text
             if not text:
                 raise line.mistake("a > with nothing behind it")
             said.append(text)
         elif not said:
             raise line.mistake(
-                f"a reply with nothing said before it: {line.text!r}. Lines with > come first, then "
-                "one line of reply; a blank line separates dialogues"
+                f"a reply with nothing said before it: {line.text!r}. Lines with > come first, "
+                "then one line of reply; a blank line separates dialogues"
             )
         else:
-            turns.append(Turn(tuple(said), line.text))
+            turns.append(Turn(tuple(said), ended(line.text)))
             said = []
     if said:
         raise block[-1].mistake(f"nothing is replied to {said[-1]!r}: add a line without >")
     return Talk(
-        path.stem, head.get("kind", "small_talk"), head.get("at", ""),
+        path.stem, path, head.get("kind", "small_talk"), head.get("at", ""),
         head.get("frames", "yes") == "yes", tuple(turns), own,
     )  # fmt: skip
 
@@ -485,11 +554,18 @@ def _memory(path: Path, lists: Mapping[str, tuple[str, ...]]) -> Memory:
     if not values:
         source = doc.fields.get("from", [])
         values = [("", named(source[0], source[0].text) if source else ())]
-    invented = int(doc.one("invented", "30"))
+    said = doc.one("invented", "30")
+    if not (said.isdigit() and int(said) <= 100):
+        raise doc.fields["invented"][0].mistake(f"'invented: {said}' must be 0 to 100 (percent)")
+    if any(not words for _, words in values) and said != "100":
+        raise UserError(
+            f"{path}: no line 'from:', so nothing can be said: add one, or 'invented: 100'"
+        )
     return Memory(
         path.stem, doc.one("kind", "memory"), doc.all("say"), doc.one("reply", ""), doc.all("ask"),
         doc.one("answer", ""), doc.all("change"), doc.all("confirm"), doc.one("yes", ""),
-        doc.one("no", ""), tuple(values), invented, doc.one("capital", "no") == "yes",
+        doc.one("no", ""), tuple(values), int(said), yes_or_no(doc, "often", "no"),
+        yes_or_no(doc, "capital", "no"),
     )  # fmt: skip
 
 
@@ -498,7 +574,13 @@ def _memory(path: Path, lists: Mapping[str, tuple[str, ...]]) -> Memory:
 
 def _merged(built_in: World, own: World) -> World:
     """Both; where they differ, one's own counts."""
-    relations = dict(built_in.relations)
+    asked = {
+        wording_key(text) for relation in own.relations.values() for text in _asks(own, relation)
+    }
+    relations = {
+        name: replace(relation, facts=_not_asked(built_in, relation, asked))
+        for name, relation in built_in.relations.items()
+    }
     for name, relation in own.relations.items():
         ours = {fact.x for fact in relation.facts}
         before = relations[name].facts if name in relations else ()
@@ -517,6 +599,25 @@ def _merged(built_in: World, own: World) -> World:
         outside={**built_in.outside, **own.outside},
         irregular={**built_in.irregular, **own.irregular},
         folders=(*built_in.folders, *own.folders),
+    )
+
+
+def _asks(world: World, relation: Relation) -> Iterator[str]:
+    for fact in relation.facts:
+        yield from (world.fill(ask, fact.x, "") for ask in relation.ask if fits(ask, fact.x))
+
+
+def _not_asked(world: World, relation: Relation, asked: set[str]) -> tuple[Fact, ...]:
+    """The facts that no question of somebody's own world asks for in other words."""
+    if not asked:
+        return relation.facts
+    return tuple(
+        fact
+        for fact in relation.facts
+        if not any(
+            fits(ask, fact.x) and wording_key(world.fill(ask, fact.x, "")) in asked
+            for ask in relation.ask
+        )
     )
 
 
@@ -553,6 +654,7 @@ def _finished(world: World) -> World:
         kind: tuple(item for item in found if bare(item).lower() not in known)
         for kind, found in world.outside.items()
     }
+    _check_slots(world)
     # Whatever the bot is called, it is called so by everybody.
     talks = tuple(
         replace(
@@ -568,6 +670,21 @@ def _finished(world: World) -> World:
         for talk in world.talks
     )
     return replace(world, relations=relations, outside=outside, talks=talks)
+
+
+def _check_slots(world: World) -> None:
+    """Raises UserError for a {list} in talk that does not exist."""
+    for talk in world.talks:
+        allowed = {*world.lists, "bot", *(("last",) if talk.at == "after" else ())}
+        for turn in talk.turns:
+            for text in (*turn.said, turn.reply):
+                if not set(SLOT.findall(text)) <= allowed or re.search("[{}]", SLOT.sub("", text)):
+                    number = next(
+                        (line.number for line in lines(talk.path) if text[:-1] in line.text), 1
+                    )
+                    raise Line(talk.path, number, text).mistake(
+                        f"{text!r}: a name in braces must be that of a file in lists/"
+                    )
 
 
 def _backwards(world: World, relation: Relation) -> tuple[Fact, ...]:
