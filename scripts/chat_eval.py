@@ -41,11 +41,11 @@ class Config:
         tyro.conf.arg(
             aliases=["-a"],
             help=f"some of {','.join(NAMES)} (default: all that have rows, "
-            "only tinyworld for a model of tinyworld)",
+            "only tinyworld for a model of a world)",
         ),
     ] = None
     data: str | None = None
-    """fineweb or a folder with the tasks' rows (default: what the model was trained on)"""
+    """a world or where the tasks' rows are (default: what the model was trained on)"""
     max_problems: int | None = None
     """questions of each of tinyworld's kinds at most; five times as many of a task"""
     max_seconds: float | None = None
@@ -100,18 +100,20 @@ def main(config: Config) -> None:
 
 def questions_of(config: Config, data: str) -> dict[str, Sequence[Question]]:
     """What to ask, by task. Raises UserError where the source has nothing of what is wanted."""
-    from nanochat.data import dataset
+    from nanochat.data import dataset, worlds
     from nanochat.evals import chat
+    from nanochat.system import log
 
-    # A model that has read only tinyworld can't know what the public tasks ask.
-    default = (TINYWORLD,) if data == TINYWORLD else (TINYWORLD, *ASKED)
+    world = worlds.world_of(data)
+    # A model that has read only a world can't know what the public tasks ask.
+    default = (TINYWORLD,) if world else (TINYWORLD, *ASKED)
     said = config.tasks.split(",") if config.tasks else default
     wanted = tuple(name for name in said if name not in STRANGERS)
     if not wanted:
         return {}
     groups: dict[str, Sequence[Question]] = {}
     if TINYWORLD in wanted:
-        groups[TINYWORLD] = chat.tinyworld_questions(config.max_problems)
+        groups[TINYWORLD] = chat.tinyworld_questions(config.max_problems, world)
     if wanted != (TINYWORLD,):
         source, most = dataset.find_source(data), config.max_problems
         for name in wanted:
@@ -121,7 +123,9 @@ def questions_of(config: Config, data: str) -> dict[str, Sequence[Question]]:
                 )
     # What has no rows is left out without a word: which tasks a folder holds is its owner's choice.
     groups = {name: groups[name] for name in wanted if groups[name]}
-    if not groups:
+    if not groups and world and wanted == (TINYWORLD,):
+        log.say("so little is in this world that nothing was held out: there is nothing to ask")
+    elif not groups:
         raise UserError(f"data={data} has no rows of {', '.join(wanted)}: give another --data")
     return groups
 
@@ -146,6 +150,9 @@ def ask(
         )
         line.close()
         show(result, config.show_wrong)
+        if of_own := result.asked.get(chat.OWN_WORLD):
+            right = result.right[chat.OWN_WORLD]
+            log.say(f"own world {right} of {of_own} ({right / of_own:.0%})")
         if name == TINYWORLD:
             log.say(f"mean over kinds {result.mean():.1%}, repetition {result.repetition():.1%}")
     return results

@@ -19,7 +19,7 @@ class Config:
     num_shards: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 4
     """training shards (tinyworld: 1.4 MB each, fineweb: 100), apart from the one for validation"""
     data: str = "tinyworld"
-    """tinyworld, fineweb, or a folder of your own"""
+    """tinyworld, fineweb, or a folder of your own (a world, if it has a world.txt)"""
     log_file: Path | None = None
     """also append everything that is printed to this file"""
 
@@ -31,7 +31,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Make what is missing, check what is there."""
-    from nanochat.data import dataset, shards, task_data
+    from nanochat.data import dataset, shards, task_data, worlds
     from nanochat.system import log
 
     log.log_to(config.log_file)
@@ -41,7 +41,7 @@ def main(config: Config) -> None:
     line.close()
     if config.data == "fineweb":
         fetch_tasks()
-    elif config.data != "tinyworld":
+    elif not worlds.is_world(config.data):
         task_data.check_folder(Path(config.data))
     source = dataset.find_source(config.data, config.num_shards)
     documents = shards.count_documents(source.train_shards)

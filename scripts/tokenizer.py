@@ -23,7 +23,7 @@ class Config:
     max_chars: int = 500_000_000
     """read at most this many characters of text"""
     data: str = "tinyworld"
-    """tinyworld, fineweb, or a folder of your own"""
+    """tinyworld, fineweb, or a folder of your own (a world, if it has a world.txt)"""
     data_shards: int | None = None
     """training shards to read (default: all)"""
     trainer: str | None = None

@@ -1,19 +1,19 @@
 """Where text and conversations come from: sources, and how each is made ready to read.
 
-tinyworld is made on this machine; fineweb comes from the hub; a folder of your own either has our
-layout (pretrain/, conversations/) or is imported, whatever is in it. All of them end up as shards,
-so what reads them need not know the source: a Source says where its shards are.
+The text of a world (tinyworld, or a folder with a world.txt) is made on this machine; fineweb comes
+from the hub; any other folder of your own either has our layout (pretrain/, conversations/) or is
+imported, whatever is in it. All of them end up as shards, so what reads them need not know the
+source: a Source says where its shards are.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanochat.conversation import Conversation
-from nanochat.data import fineweb, hub, imported, jsonl, tinyworld
+from nanochat.data import fineweb, hub, imported, jsonl, tinyworld, worlds
 from nanochat.data.shards import (
     WaitFor,
     open_shard,
@@ -23,7 +23,7 @@ from nanochat.data.shards import (
     write_shard,
 )
 from nanochat.data.text_files import Tell
-from nanochat.system import storage
+from nanochat.data.worlds import is_world
 from nanochat.system.errors import Failure, UserError
 from nanochat.system.log import counted, say
 
@@ -74,8 +74,8 @@ def resolve_auto(data: str, num_shards: int) -> tuple[str, str]:
 
 
 def default_vocab_size(data: str) -> int:
-    """tinyworld 4,096, fineweb 65,536, your own text by its size."""
-    if data == "tinyworld":
+    """A world 4,096, fineweb 65,536, your own text by its size."""
+    if is_world(data):
         return 4_096
     if data == "fineweb":
         return 65_536
@@ -88,13 +88,7 @@ def default_vocab_size(data: str) -> int:
 
 def _folder(data: str) -> Path:
     """The folder that `data` names. Raises UserError for a name that JSON can't hold."""
-    try:
-        data.encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"{os.fsencode(data)!r} is not UTF-8, and the name of the folder must be (those of its "
-            "files need not): rename it"
-        ) from None
+    worlds.folder_of(data)
     return Path(data)
 
 
@@ -105,8 +99,8 @@ def _is_laid_out(folder: Path) -> bool:
 def describe(data: str, num_shards: int) -> str:
     """The source in words, for the plan. Raises UserError for a folder without readable text."""
     # For --plan, so nothing is made or fetched here.
-    if data == "tinyworld":
-        return f"tinyworld, {counted(num_shards, 'shard')}, made on this machine, no network"
+    if is_world(data):
+        return worlds.describe(data, num_shards)
     if data == "fineweb":
         on_disk = len([p for p in fineweb.train_shards(num_shards) if p.exists()])
         shards = counted(num_shards, "shard")
@@ -125,8 +119,8 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
 
     Raises UserError for what can't be read, Failure without network; what is complete stays.
     """
-    if data == "tinyworld":
-        yield from _make_tinyworld(num_shards)
+    if is_world(data):
+        yield from _make_world(data, num_shards)
     elif data == "fineweb":
         yield from fineweb.prepare(num_shards)
     elif _folder(data).is_dir() and not _is_laid_out(_folder(data)):
@@ -145,12 +139,12 @@ def prepare(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
             yield number + 1, len(files), path.name
 
 
-def _make_tinyworld(num_shards: int) -> Iterator[tuple[int, int, str]]:
-    folder = storage.base_dir() / "base_data" / "tinyworld"
-    jobs = [(folder / VALIDATION, tinyworld.validation_documents)]
+def _make_world(data: str, num_shards: int) -> Iterator[tuple[int, int, str]]:
+    world, folder = worlds.refresh(data), worlds.shard_folder(data)
+    jobs = [(folder / VALIDATION, lambda: tinyworld.validation_documents(world))]
     for i in range(num_shards):
         # i=i: a plain lambda would see the last i in every job.
-        jobs.append((shard_path(folder, i), lambda i=i: tinyworld.documents(i)))
+        jobs.append((shard_path(folder, i), lambda i=i: tinyworld.documents(i, world)))
     for number, (path, documents) in enumerate(jobs):
         if not _is_whole(path):
             write_shard(path, documents())
@@ -183,9 +177,10 @@ def find_source(data: str, num_shards: int | None = None) -> Source:
         )
     if data == "fineweb":
         return _open_fineweb(num_shards)
-    if data == "tinyworld":
-        return _open_ours(data, storage.base_dir() / "base_data" / data, "-n 4", num_shards)
     folder = _folder(data)
+    if is_world(data):
+        flags = "-n 4" if data == worlds.TINYWORLD else f"--data={data}"
+        return _open_ours(data, worlds.shard_folder(data), flags, num_shards)
     if not folder.is_dir():
         raise UserError(f"--data={data} is not a folder; use tinyworld, fineweb or a folder")
     if not _is_laid_out(folder):

@@ -1,7 +1,8 @@
 """Which conversations mid and SFT learn from, in which order.
 
-Half of what a small stage reads is tinyworld's, so that the model ends up able to do something; the
-other half is shared by the source's own conversations and the public tasks that are on the disk.
+A world has conversations of its own, and nothing else is learned with it. With other text, half of
+what a small stage reads is tinyworld's, so that the model ends up able to do something; the other
+half is shared by the source's own conversations and the public tasks that are on the disk.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 from nanochat.conversation import Conversation, check
 from nanochat.data import task_data, tinyworld
 from nanochat.data.dataset import Source, read_conversations
+from nanochat.data.tinyworld import World
+from nanochat.data.worlds import world_of
 from nanochat.system.errors import UserError
 from nanochat.tasks import TASKS, smoltalk
 from nanochat.tasks.task import Task
@@ -44,15 +47,16 @@ def conversations_of(
 
     tokens: how many it will read, None where a time budget decides.
     """
-    if source.name == "tinyworld":
-        return only_tinyworld()
+    world = world_of(source.name)
+    if world is not None:
+        return only_world(world)
     parts = _own_parts(source, stage)
     if not parts:
-        return only_tinyworld()
+        return only_world()
     if tokens is None or tokens < SMALL_STAGE_TOKENS:
-        world: list[Conversation] = list(tinyworld.conversations(TINYWORLD_CONVERSATIONS))
+        talks: list[Conversation] = list(tinyworld.conversations(TINYWORLD_CONVERSATIONS))
         # As much as all the others together, and repeated as often as that takes.
-        parts.append(Part(world, sum(part.share for part in parts), math.inf))
+        parts.append(Part(talks, sum(part.share for part in parts), math.inf))
     planned = SMALL_STAGE_TOKENS if tokens is None else tokens
     # Each part is split by itself, so the held-out loss is one of the same mixture.
     halves = [split(part.conversations) for part in parts]
@@ -66,12 +70,12 @@ def conversations_of(
         CHARACTERS_PER_TOKEN * max(MIN_TOKENS, count)
         for count in (planned, planned // HELD_OUT_EVERY)
     )
-    return interleave(train, most), interleave(held, most_held) or only_tinyworld()[1]
+    return interleave(train, most), interleave(held, most_held) or only_world()[1]
 
 
-def only_tinyworld() -> tuple[Sequence[Conversation], list[Conversation]]:
-    """(training, held out) where nothing else is available."""
-    return tinyworld.Talks(), list(tinyworld.validation_conversations())
+def only_world(world: World | None = None) -> tuple[Sequence[Conversation], list[Conversation]]:
+    """(training, held out) of a world, or of tinyworld where nothing else is available."""
+    return tinyworld.Talks(world=world), list(tinyworld.validation_conversations(world=world))
 
 
 def _own_parts(source: Source, stage: str) -> list[Part]:

@@ -14,13 +14,15 @@ from typing import Any, Protocol
 from nanochat.conversation import Conversation, render_prompt
 from nanochat.data import task_data, tinyworld
 from nanochat.data.dataset import Source
-from nanochat.data.tinyworld import REPORTED_ONLY
+from nanochat.data.tinyworld import REPORTED_ONLY, World
+from nanochat.data.tinyworld.talks import OWN_WORLD
 from nanochat.engine import Engine
 from nanochat.sampling import Sampling
 from nanochat.system.errors import UserError
 from nanochat.tasks import CHATCORE, GUESSING
 from nanochat.tasks.task import ANSWER_TOKENS, Row, Task
 
+OWN_PER_ROUND = 5  # questions about one's own world for one of every other kind
 BATCH = 32
 BLOCK = 4 * BATCH  # questions sorted by length together, to pad little
 
@@ -131,14 +133,24 @@ def chatcore(accuracy: dict[str, float]) -> tuple[float, int]:
     return (sum(centered) / len(centered) if centered else 0.0), len(centered)
 
 
-def tinyworld_questions(max_per_kind: int | None) -> list[Question]:
-    """The held-out questions, at most so many of each kind, the kinds taking turns."""
+def tinyworld_questions(max_per_kind: int | None, world: World | None = None) -> list[Question]:
+    """The held-out questions of a world, at most so many of each kind, the kinds taking turns.
+
+    OWN_PER_ROUND times as many about what is somebody's own. Empty where so little is in the world
+    that nothing is held out.
+    """
     by_kind: dict[str, list[Question]] = {}
-    # tinyworld lists them by kind, and the first kinds would use up the time of the last.
-    for question in tinyworld.held_out():
+    # A world lists them by kind, and the first kinds would use up the time of the last.
+    for question in tinyworld.held_out(world):
         by_kind.setdefault(question.kind, []).append(question)
-    rounds = max(map(len, by_kind.values())) if max_per_kind is None else max_per_kind
-    return [some[i] for i in range(rounds) for some in by_kind.values() if i < len(some)]
+    rounds = max_per_kind or max(map(len, by_kind.values()), default=0)
+    at_once = {kind: OWN_PER_ROUND if kind == OWN_WORLD else 1 for kind in by_kind}
+    return [
+        question
+        for i in range(rounds)
+        for kind, some in by_kind.items()
+        for question in some[i * at_once[kind] : (i + 1) * at_once[kind]]
+    ]
 
 
 def task_questions(task: Task, source: Source, max_questions: int | None) -> list[Question]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.data import dataset, fineweb
+from nanochat.data.worlds import is_world
 from nanochat.gpt_config import GPTConfig
 from nanochat.stages import STAGES, TRAINED, Stage
 from nanochat.system import memory, storage
@@ -25,7 +26,7 @@ from nanochat.training.stage_config import OptimConfig, Settings
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SHARE_OF_PEAK = 0.5  # of a plain float32 matmul's speed; measured at depth 4 on 2 cores
 TIMED_TOKENS = 2_048  # per step, where a time budget and not the user decides
-# On tinyworld smaller is better for so short a time: more steps, and words in pieces that are
+# On a world smaller is better for so short a time: more steps, and words in pieces that are
 # copied more easily. docs/learning.md has the measurements; depth 4 for a longer time is a guess.
 TINYWORLD_TOKENS, TINYWORLD_VOCAB_SIZE, TINYWORLD_NUM_SHARDS = 1_024, 2_048, 1
 TINYWORLD_MATRIX_LR = 0.012  # for such small steps
@@ -37,7 +38,7 @@ CHAT_PROBLEMS, CHAT_SECONDS, CHAT_SHARE = 20, 120, 0.04
 LOADING_S = 6.0  # until a process that only measures has loaded torch and the model
 # Fields of PlanConfig that say how a driver was called, and nothing of the run.
 NOT_KEPT = ("fresh", "dry_run", "log_file")
-SHARD_MB = {"tinyworld": 2.0, "fineweb": fineweb.SHARD_MB}
+WORLD_SHARD_MB = 2.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def resolve(config: PlanConfig) -> tuple[Recipe, list[str]]:
     notes = [note] if note else []
     budget_s = config.time_budget_s
     depth, vocab_size, shards = 4, dataset.default_vocab_size(data), 4
-    if budget_s is not None and data == "tinyworld":
+    if budget_s is not None and is_world(data):
         vocab_size, shards = TINYWORLD_VOCAB_SIZE, TINYWORLD_NUM_SHARDS
         depth = next(depth for up_to, depth in TINYWORLD_DEPTHS if budget_s <= up_to)
         if config.depth is None:
@@ -158,7 +159,7 @@ def resolve(config: PlanConfig) -> tuple[Recipe, list[str]]:
     )
     batch = batch_of(config, data, model)
     # Steps of so few tokens are noisier, and want a smaller rate; a card takes larger ones.
-    small_steps = budget_s is not None and data == "tinyworld" and not _by_card(config)
+    small_steps = budget_s is not None and is_world(data) and not _by_card(config)
     recipe = Recipe(
         driver=config.driver,
         model_tag=config.model_tag or f"d{model.depth}",
@@ -204,7 +205,7 @@ def batch_of(config: PlanConfig, data: str, model: GPTConfig) -> BatchSizes:
     # where every token costs time.
     if config.time_budget_s is not None and rows is None and total is None and not by_card:
         length = model.max_seq_len
-        tokens = TINYWORLD_TOKENS if data == "tinyworld" else TIMED_TOKENS
+        tokens = TINYWORLD_TOKENS if is_world(data) else TIMED_TOKENS
         rows = max(1, min(tokens // length, memory_gb // 2))
         total = max(1, round(tokens / (rows * length))) * rows * length
     return batch_sizes(
@@ -261,7 +262,7 @@ def with_time(recipe: Recipe, budget_s: int, begun: Collection[str]) -> Recipe:
 
 def share_of_time(recipe: Recipe, stage: Stage) -> int:
     """A training stage's percentage of the time that a run trains."""
-    return stage.tinyworld_share if recipe.data == "tinyworld" else stage.share
+    return stage.tinyworld_share if is_world(recipe.data) else stage.share
 
 
 def stage_budget_s(
@@ -384,6 +385,8 @@ def _step_seconds(model: GPTConfig, tokens: int) -> float:
 
 
 def _disk_bytes(recipe: Recipe) -> float:
-    shards = recipe.data_shards * SHARD_MB.get(recipe.data, 0.0) * 1e6
+    of_web = fineweb.SHARD_MB if recipe.data == "fineweb" else 0.0
+    shard_mb = WORLD_SHARD_MB if is_world(recipe.data) else of_web
+    shards = recipe.data_shards * shard_mb * 1e6
     checkpoint = 4 * recipe.model.num_params() * 2.5  # weights, and one or two moments of each
     return shards + len(TRAINED) * checkpoints.KEPT_STEPS * checkpoint

@@ -23,6 +23,7 @@ from nanochat.data.shards import (
     read_texts,
     write_shard,
 )
+from nanochat.data.tinyworld import World
 from nanochat.system.errors import UserError
 from nanochat.system.log import counted
 
@@ -238,12 +239,12 @@ def small_tinyworld(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[int
     """Shards of three documents; the list of those that were made."""
     made: list[int] = []
 
-    def documents(number: int) -> list[str]:
+    def documents(number: int, world: World | None = None) -> list[str]:
         made.append(number)
         return [f"Shard {number} tells of the number {k}." for k in range(3)]
 
     monkeypatch.setattr(tinyworld, "documents", documents)
-    monkeypatch.setattr(tinyworld, "validation_documents", lambda: documents(-1))
+    monkeypatch.setattr(tinyworld, "validation_documents", lambda world: documents(-1))
     return made
 
 
