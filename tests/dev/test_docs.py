@@ -23,7 +23,14 @@ from nanochat.system.variables import variables
 from nanochat.training.batch_sizes import batch_sizes
 
 ROOT = Path(__file__).parents[2]
-DOCS = ("README.md", "MACOS.md", "CONTRIBUTING.md", "docs/tour.md", "docs/learning.md")
+DOCS = (
+    "README.md",
+    "MACOS.md",
+    "CONTRIBUTING.md",
+    "docs/tour.md",
+    "docs/learning.md",
+    "docs/world.md",
+)
 MAC = (ROOT / "MACOS.md").read_text()
 TOUR = (ROOT / "docs" / "tour.md").read_text()
 PLAIN = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -99,6 +106,8 @@ def test_a_script_takes_its_flags(name: str, line: str) -> None:
 def test_a_driver_takes_its_variables(name: str, line: str, tmp_path: Path) -> None:
     for folder in ("notes", "books"):  # named as a source of text
         (tmp_path / folder).mkdir()
+    (tmp_path / "mybot").mkdir()
+    (tmp_path / "mybot" / "world.txt").touch()
     assert complaint_about_driver(line, tmp_path) == ""
 
 
