@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 from nanochat.data.tinyworld.english import article, bare, capital
@@ -79,7 +78,7 @@ def yes_no(world: World, rng: Rng, held: bool) -> Asked:
             break
     word, other = ("Yes", "No") if is_so else ("No", "Yes")
     text = rng.choice(CHECK_FRAMES).format(Q=question, q=world.small(question))
-    stated = world.small(statement(world, replace(fact, y=said)))
+    stated = world.small(world.fill(relation.say[0], fact.x, said))
     reply = with_tool(f"'{bare(said)}'=='{bare(y)}'", is_so, f"{word}, {stated}")
     return Asked("yes_no", typed(rng, text), reply, word, (word,), (other,))
 

@@ -97,7 +97,7 @@ SPELL = (
 def spelling(world: World, rng: Rng, held: bool) -> Asked:
     word = _word(world, rng, held, "spell")
     if not held and rng.chance(10):  # names: people try their own
-        word = rng.choice(world.lists["names"])
+        word = rng.choice([name for name in world.lists["names"] if name.isalpha()])
         word = word.lower() if rng.chance(50) else word
     text = typed_with(rng, rng.choice(SPELL), w=_shown(rng, word))
     letters = "-".join(word)

@@ -34,13 +34,13 @@ def typed(rng: Rng, text: str) -> str:
     if roll < 34:
         return text
     if roll < 40:
-        return text.rstrip("?.! ")
+        return text.rstrip("?.! ") or text
     if roll < 42:
         return text + (text[-1] if text[-1] in "?!" else "")
     text = text.lower()
     if roll < 58:
         return slip(rng, text) if rng.chance(8) else text
-    text = text.rstrip("?.! ")
+    text = text.rstrip("?.! ") or text
     if text.startswith("the ") and rng.chance(40):
         text = text[4:]
     if rng.chance(70):

@@ -329,12 +329,17 @@ def portrait(world: World, rng: Rng, deal: Dealer) -> str:
 def exchange(world: World, rng: Rng, deal: Dealer) -> tuple[str, str]:
     """(question, answer)."""
     if rng.chance(10) and typed_relations(world):
-        return unknown_question(world, rng, False), UNKNOWN
+        return asked(unknown_question(world, rng, False)), UNKNOWN
     while True:
         fact = deal()
         text = asking(world, rng, world.relations[fact.relation], fact.x, False)
         if text is not None:
-            return text, statement(world, fact)
+            return asked(text), statement(world, fact)
+
+
+def asked(text: str) -> str:
+    """A question with a mark at its end: a written text is not careless."""
+    return text if text[-1] in ".?!" else text + "?"
 
 
 def talk(world: World, rng: Rng, deal: Dealer) -> str:

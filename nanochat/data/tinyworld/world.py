@@ -434,7 +434,8 @@ def _templates(doc: Document, key: str) -> None:
 
 def ended(sentence: str) -> str:
     """The sentence with a mark at its end."""
-    return sentence if sentence[-1:] in ".!?" else sentence + "."
+    whole = sentence[-1:] in ".!?" or sentence.endswith("{last}")
+    return sentence if whole else sentence + "."
 
 
 def _other_form(value: str) -> tuple[str, ...]:
