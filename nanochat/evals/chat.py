@@ -144,6 +144,9 @@ def tinyworld_questions(max_per_kind: int | None, world: World | None = None) ->
     for question in tinyworld.held_out(world):
         by_kind.setdefault(question.kind, []).append(question)
     rounds = max_per_kind or max(map(len, by_kind.values()), default=0)
+    # Those about one's own world are listed file by file, and all of its files count.
+    own = by_kind.get(OWN_WORLD, [])
+    by_kind |= {OWN_WORLD: own[:: max(1, len(own) // (OWN_PER_ROUND * rounds))]} if own else {}
     at_once = {kind: OWN_PER_ROUND if kind == OWN_WORLD else 1 for kind in by_kind}
     return [
         question

@@ -14,6 +14,7 @@ import pytest
 
 from nanochat.data import dataset, mixture, tinyworld, worlds
 from nanochat.data.shards import read_epoch
+from nanochat.data.tinyworld.english import bare
 from nanochat.data.tinyworld.world import MAX_FACTS, load
 from nanochat.evals import chat
 from nanochat.run.recipe import PlanConfig, plan_lines, resolve
@@ -270,6 +271,9 @@ def test_a_run_reads_a_copy(
     assert held_out == tinyworld.validation_conversations(world=world)
     assert "royal sword" in str([train[i] for i in range(500)]), "its own, and not tinyworld's"
     asked = chat.tinyworld_questions(2, world)
+    answers = {q.answer for q in asked if q.kind == chat.OWN_WORLD}
+    for name in ("room", "origin"):
+        assert answers & {bare(fact.y) for fact in world.relations[name].facts}, "of every file"
     assert sum(q.kind == chat.OWN_WORLD for q in asked) == 2 * chat.OWN_PER_ROUND
     assert max(sum(q.kind == kind for q in asked) for kind in {q.kind for q in asked}) == 10
 
