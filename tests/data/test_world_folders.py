@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -296,3 +297,36 @@ def test_a_run_reads_a_copy(
     assert again.relations["room"].facts
     list(dataset.prepare(data, 1))
     assert f"{mybot} is gone: its copy in {made / 'world'} is used" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_docs_are_a_world(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "world.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = [block for language, block in blocks if not language]
+    names = ["world.txt", "facts/a.txt", "talk/a.txt"]
+    names += [f"{place}/a.txt" for place in ("unknown", "claims", "order", "memory")]
+    for name, block in zip(names, found, strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(block)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "tickets.txt").write_text("gold, silver\n")
+    assert worlds.mistakes(tmp_path) == []
+
+
+@pytest.mark.parametrize("kept", ["the example", "two facts", "one dialogue"])
+def test_a_small_world_alone_can_be_learned(mybot: Path, kept: str) -> None:
+    (mybot / "world.txt").write_text("name: Fin\nwith: nothing\n")
+    if kept != "the example":
+        for place in ("facts", "talk", "lists"):
+            shutil.rmtree(mybot / place)
+        name, text = {
+            "two facts": ("facts", f"{HEAD}Mary = 1990\nTom = 1985\n"),
+            "one dialogue": ("talk", "> Hi\n> Hello\nBlub.\n"),
+        }[kept]
+        (mybot / name).mkdir()
+        (mybot / name / "a.txt").write_text(text)
+    world = load(mybot)
+    assert len(list(islice(tinyworld.documents(0, world), 50))) == 50
+    assert len(tinyworld.conversations(200, world)) == 200
+    asked = {question.kind for question in chat.tinyworld_questions(None, world)}
+    assert chat.OWN_WORLD in asked or kept == "two facts", "too few to hold one in eight out"
