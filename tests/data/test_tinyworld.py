@@ -131,7 +131,9 @@ def test_facts_have_questions_to_teach_and_to_hold_out():
         assert asking_for(WORLD, rng, relation, fact.x, False), fact
         assert bare_questions(WORLD, fact) or clauses(WORLD, fact), fact
         assert new_wording(WORLD, rng, fact), fact
-    held = [f for f in WORLD.facts if asking_for(WORLD, rng, WORLD.relations[f.relation], f.x, True)]
+    held = [
+        f for f in WORLD.facts if asking_for(WORLD, rng, WORLD.relations[f.relation], f.x, True)
+    ]
     assert len(held) > len(WORLD.facts) / 2
 
 
@@ -234,7 +236,11 @@ def test_yes_or_no_says_what_the_calculator_found():
     for i in range(2000):
         asked = asking.yes_no(WORLD, rng, i % 2 == 0)
         call, output, said = asked.reply
-        assert (output["text"] == "True") == (asked.answer == "Yes") == said["text"].startswith("Yes, ")
+        assert (
+            (output["text"] == "True")
+            == (asked.answer == "Yes")
+            == said["text"].startswith("Yes, ")
+        )
         assert calculate(call["text"].strip()) == output["text"]
 
 
@@ -279,10 +285,10 @@ BAD = (
     (r"  ", "two spaces"),
     (r" [.,?!]", "space before a mark"),
     (r"[.,]{2}|[?!]\.|\.\?", "two marks"),
-    (r"[{}]|None(?! is spelled)|\bnan\b", "a hole in a template"),
+    (r"[{}]|None(?! (?:is spelled|means))|\bnan\b", "a hole in a template"),
     (r"\bthe the\b|\ba the\b|\bis is\b|\ba a\b", "doubled word"),
     (
-        r"\b(?:he|she|it|(?!We\b|They\b)[A-Z](?!eople|ice|heep|ish|eer|eese|ou\b)[a-z]*[a-rt-z]) "
+        r"\b(?:he|she|it|(?!We\b|They\b|To\b)[A-Z](?!eople|ice|heep|ish|eer|eese|ou\b)[a-z]*[a-rt-z]) "
         r"(?:have|say|eat|live)\b",
         "verb",
     ),

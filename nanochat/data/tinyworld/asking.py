@@ -6,7 +6,7 @@ from functools import cache
 
 from nanochat.data.tinyworld.english import article, bare, capital
 from nanochat.data.tinyworld.keys import is_held_out, wording_key
-from nanochat.data.tinyworld.questions import Asked, with_tool
+from nanochat.data.tinyworld.questions import TRIES, Asked, with_tool
 from nanochat.data.tinyworld.rng import Rng
 from nanochat.data.tinyworld.slips import typed
 from nanochat.data.tinyworld.wordings import asking, statement
@@ -57,12 +57,12 @@ def right_answers(world: World, fact: Fact) -> tuple[str, ...]:
     return (fact.y, fact.y, *others) if others else (fact.y,)
 
 
-def yes_no(world: World, rng: Rng, held: bool) -> Asked:
+def yes_no(world: World, rng: Rng, held: bool) -> Asked | None:
     """The calculator compares what is so with what was asked, then comes the sentence.
 
     Left to compare two words by itself, so small a model says the same to every question.
     """
-    while True:
+    for _ in range(TRIES):
         fact = rng.choice(rng.choice(checkable(world)))
         wrong = wrong_answers(world, fact)
         is_so = rng.chance(50) or not wrong
@@ -76,6 +76,8 @@ def yes_no(world: World, rng: Rng, held: bool) -> Asked:
         question = rng.choice([*checks, *checks, f"Is it true that {claim}"])
         if is_held_out(wording_key(question)) == held:
             break
+    else:
+        return None
     word, other = ("Yes", "No") if is_so else ("No", "Yes")
     text = rng.choice(CHECK_FRAMES).format(Q=question, q=world.small(question))
     stated = world.small(world.fill(relation.say[0], fact.x, said))
@@ -83,9 +85,9 @@ def yes_no(world: World, rng: Rng, held: bool) -> Asked:
     return Asked("yes_no", typed(rng, text), reply, word, (word,), (other,))
 
 
-def claim(world: World, rng: Rng, held: bool) -> Asked:
+def claim(world: World, rng: Rng, held: bool) -> Asked | None:
     """What a thing can do or has. Held out by the wording: that a hen flies is not worked out."""
-    while True:
+    for _ in range(TRIES):
         claims = rng.choice(world.claims)
         is_so = rng.chance(50)
         x, y = rng.choice(claims.true if is_so else claims.false)
@@ -95,6 +97,8 @@ def claim(world: World, rng: Rng, held: bool) -> Asked:
         question = world.fill(template, x, y)
         if is_held_out("claim " + wording_key(question)) == held:
             break
+    else:
+        return None
     text = rng.choice(CHECK_FRAMES).format(Q=question, q=world.small(question))
     reply = world.fill(claims.yes if is_so else claims.no, x, y)
     word, other = ("yes", "no") if is_so else ("no", "yes")
@@ -119,14 +123,16 @@ IS_MORE = (
 MOST = ("Which is {most}: {a}, {b} or {c}?", "What is {most}, {a}, {b} or {c}?")
 
 
-def compare(world: World, rng: Rng, held: bool) -> Asked:
+def compare(world: World, rng: Rng, held: bool) -> Asked | None:
     """Held out by the two things."""
-    while True:
+    for _ in range(TRIES):
         order = rng.choice(world.orders) if rng.chance(40) else world.orders[0]
         (a, rank_a), (b, rank_b), (c, rank_c) = (rng.choice(order.ranks) for _ in range(3))
         key = f"{order.name} {' '.join(sorted((a, b)))}"
         if rank_a != rank_b and is_held_out(key, 6) == held:
             break
+    else:
+        return None
     less = rng.chance(25)
     more = rng.choice(order.less if less else order.more)
     first, second = (a, b) if (rank_a > rank_b) != less else (b, a)

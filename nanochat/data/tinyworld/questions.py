@@ -77,8 +77,10 @@ class Asked:
     reject: tuple[str, ...] = ()
 
 
-# Draws a question: for training, or (True) one of the held-out ones.
-Maker = Callable[["World", Rng, bool], Asked]
+# Draws a question: for training, or (True) one of the held-out ones. None: a small world may have
+# none of that half.
+Maker = Callable[["World", Rng, bool], Asked | None]
+TRIES = 500  # draws until a question is of the right half
 
 
 def with_tool(expression: str, result: object, text: str) -> list[Part]:

@@ -31,8 +31,8 @@ def typed(rng: Rng, text: str) -> str:
         text = (
             text.replace("color", "colour").replace("gray", "grey").replace("favorite", "favourite")
         )
-    if roll < 34:
-        return text
+    if roll < 34 or not text[-1:].isalnum() and len(text) < 5:
+        return text  # "?!" and "..." are whole messages
     if roll < 40:
         return text.rstrip("?.! ") or text
     if roll < 42:

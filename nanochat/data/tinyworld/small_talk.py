@@ -6,7 +6,7 @@ from functools import cache
 
 from nanochat.data.tinyworld.english import listed
 from nanochat.data.tinyworld.keys import is_held_out, plain
-from nanochat.data.tinyworld.questions import NOT_KNOWN, Asked
+from nanochat.data.tinyworld.questions import NOT_KNOWN, TRIES, Asked
 from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.slips import typed
 from nanochat.data.tinyworld.world import SLOT, Talk, World
@@ -21,31 +21,34 @@ FRAMES = Weighted((
 
 
 @cache
-def openings(world: World, at: tuple[str, ...]) -> tuple[tuple[Talk, str], ...]:
-    """(dialogue, what it begins with) of the dialogues at these places."""
-    return tuple(
-        (talk, said) for talk in world.talks if talk.at in at for said in talk.turns[0].said
-    )
+def dialogues(world: World, at: tuple[str, ...], own: bool = False) -> tuple[Talk, ...]:
+    """The dialogues at these places; own: only those of a world of one's own."""
+    return tuple(talk for talk in world.talks if talk.at in at and talk.own >= own)
 
 
 @cache
-def dialogues(world: World, at: tuple[str, ...]) -> tuple[Talk, ...]:
-    return tuple(talk for talk in world.talks if talk.at in at)
+def openings(world: World, at: tuple[str, ...], own: bool) -> tuple[tuple[Talk, str], ...]:
+    """(dialogue, what it begins with) of those dialogues."""
+    return tuple((talk, said) for talk in dialogues(world, at, own) for said in talk.turns[0].said)
 
 
 ANYWHERE = ("", "start", "end")
 
 
-def small_talk(world: World, rng: Rng, held: bool, at: tuple[str, ...] = ANYWHERE) -> Asked:
+def small_talk(world: World, rng: Rng, held: bool) -> Asked | None:
     """The first turn of a dialogue; some are held out whole, others only in some frames."""
-    return _opened(world, rng, held, at)[0]
+    opened = _opened(world, rng, held, ANYWHERE)
+    return opened and opened[0]
 
 
 def dialogue(
     world: World, rng: Rng, at: tuple[str, ...] = ANYWHERE, last: str = ""
 ) -> list[tuple[str, str]]:
     """(said, reply) turns of a whole dialogue. last: what the model said before it."""
-    first, talk, filled = _opened(world, rng, False, at, last)
+    opened = None
+    while opened is None:
+        opened = _opened(world, rng, False, at, last)
+    first, talk, filled = opened
     turns = [(first.text, str(first.reply))]
     for turn in talk.turns[1:]:
         if rng.chance(25):
@@ -59,14 +62,15 @@ def dialogue(
 
 def _opened(
     world: World, rng: Rng, held: bool, at: tuple[str, ...], last: str = ""
-) -> tuple[Asked, Talk, dict[str, str]]:
-    while True:
+) -> tuple[Asked, Talk, dict[str, str]] | None:
+    for _ in range(TRIES):
+        own = rng.chance(50) and bool(dialogues(world, at, True))
         # By what is said, so that what can be said in many ways is practiced more; but half of the
         # time by dialogue, so that nothing is rare.
         if rng.chance(50):
-            talk, said = rng.choice(openings(world, at))
+            talk, said = rng.choice(openings(world, at, own))
         else:
-            talk = rng.choice(dialogues(world, at))
+            talk = rng.choice(dialogues(world, at, own))
             said = rng.choice(talk.turns[0].said)
         filled = _slots(world, rng, talk, last)
         prompt = said.format_map(filled)
@@ -75,13 +79,16 @@ def _opened(
             frame = rng.weighted(FRAMES).replace("nanochat", world.name)
             text = frame.format(Q=prompt, q=world.small(prompt))
         # Whoever is in danger must be answered in every wording that is known.
-        whole = talk.kind != "safety" and is_held_out("talk " + plain(said), 16)
+        # And what can be said in two ways only would not be learned from one.
+        part = 8 if talk.own else 16
+        is_whole = talk.kind != "safety" and len(talk.turns[0].said) > 3
+        whole = is_whole and is_held_out("talk " + plain(said), part)
         if (whole or is_held_out("talk in a frame " + plain(text), 8)) == held:
-            break
-    reply = talk.turns[0].reply.format_map(filled)
-    accept = NOT_KNOWN if talk.kind == "unknown" else (reply.rstrip(".!?"),)
-    asked = Asked(talk.kind, typed(rng, marked(rng, text)), reply, accept[0], accept)
-    return asked, talk, filled
+            reply = talk.turns[0].reply.format_map(filled)
+            accept = NOT_KNOWN if talk.kind == "unknown" else (reply.rstrip(".!?"),)
+            asked = Asked(talk.kind, typed(rng, marked(rng, text)), reply, accept[0], accept)
+            return asked, talk, filled
+    return None
 
 
 def _slots(world: World, rng: Rng, talk: Talk, last: str) -> dict[str, str]:

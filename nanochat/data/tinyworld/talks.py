@@ -32,7 +32,7 @@ from nanochat.data.tinyworld.stories import AskedStory, about_story, another_sto
 from nanochat.data.tinyworld.sums import arithmetic, follow_ups, word_problem
 from nanochat.data.tinyworld.unknown import UNKNOWN, is_known, typed_relations, unknown
 from nanochat.data.tinyworld.wordings import new_wording, statement
-from nanochat.data.tinyworld.world import Fact, World, load
+from nanochat.data.tinyworld.world import OWN_WORLD, Fact, World, load
 
 Turn = tuple[str, str | list[Part]]
 
@@ -40,6 +40,7 @@ Turn = tuple[str, str | list[Part]]
 
 # Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
 # while counting and copying have hardly begun.
+FACTS_PERCENT = 33
 SKILLS: tuple[tuple[Maker, int], ...] = (
     (arithmetic, 14), (number_check, 7), (larger_number, 4), (next_number, 4), (counting, 13),
     (word_problem, 4), (letter_counting, 12), (spelling, 12), (letters, 12), (repeat, 14),
@@ -98,13 +99,15 @@ def fact_asked(world: World, rng: Rng, facts: Dealer) -> tuple[Asked, Fact]:
 
 def one_turn(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
     """A question of any kind; a dialogue of small talk may have more turns, and so may a sum."""
-    if world.facts and rng.chance(33):
+    if world.facts and (rng.chance(FACTS_PERCENT) or not makers(world)):
         asked, _ = fact_asked(world, rng, facts)
         return [(asked.text, asked.reply)]
     maker = rng.weighted(weighted_makers(world))
     if maker is small_talk:
         return [*dialogue(world, rng)]
     asked = maker(world, rng, False)
+    if asked is None:  # a small world may have none
+        return one_turn(world, rng, facts)
     turns: list[Turn] = [(asked.text, asked.reply)]
     if isinstance(asked, AskedStory):
         turns += after_story(world, rng, asked)
@@ -307,7 +310,6 @@ def validation_conversations(count: int = 400, world: World | None = None) -> li
 
 REPORTED_ONLY = ()
 PER_KIND = 40
-OWN_WORLD = "own_world"  # the kind of every question about the facts of a world of one's own
 WANTED = {"unknown": 80, "story": 30, OWN_WORLD: 200}
 
 
@@ -343,12 +345,16 @@ def held_out_streams(
         while True:
             fact = facts()
             text = new_wording(world, rng, fact)
-            asked = Asked("fact_new_wording", typed(rng, text or ""), "", bare(fact.y), fact.accept)
-            yield as_question(asked) if text else None
+            if text is None:
+                yield None
+                continue
+            asked = Asked("fact_new_wording", typed(rng, text), "", bare(fact.y), fact.accept)
+            yield as_question(asked)
 
-    def of_maker(maker: Maker) -> Iterator[Question]:
+    def of_maker(maker: Maker) -> Iterator[Question | None]:
         while True:
-            yield as_question(maker(world, rng, True))
+            asked = maker(world, rng, True)
+            yield as_question(asked) if asked else None
 
     def of_follow_ups() -> Iterator[Question | None]:
         facts = Dealer(world, rng)

@@ -18,7 +18,7 @@ from nanochat.data.tinyworld.questions import Maker, spoken
 from nanochat.data.tinyworld.rng import Rng, Weighted, stable_hash
 from nanochat.data.tinyworld.stories import story
 from nanochat.data.tinyworld.talks import Dealer, makers
-from nanochat.data.tinyworld.unknown import UNKNOWN, typed_relations, unknown, unknown_question
+from nanochat.data.tinyworld.unknown import UNKNOWN, unknown, unknown_question
 from nanochat.data.tinyworld.wordings import (
     asking,
     bare_questions,
@@ -328,8 +328,9 @@ def portrait(world: World, rng: Rng, deal: Dealer) -> str:
 
 def exchange(world: World, rng: Rng, deal: Dealer) -> tuple[str, str]:
     """(question, answer)."""
-    if rng.chance(10) and typed_relations(world):
-        return asked(unknown_question(world, rng, False)), UNKNOWN
+    outside = unknown_question(world, rng, False) if rng.chance(10) else None
+    if outside:
+        return asked(outside), UNKNOWN
     while True:
         fact = deal()
         text = asking(world, rng, world.relations[fact.relation], fact.x, False)
@@ -361,7 +362,7 @@ def chat_makers(world: World) -> tuple[Maker, ...]:
     """What base text has besides facts: nothing that is held out by operands written elsewhere."""
     wanted = (unknown, yes_no, compare, spelling)
     known = [maker for maker, _ in makers(world)]
-    return tuple(maker for maker in wanted if maker in known) or tuple(known)
+    return tuple(maker for maker in wanted if maker in known) or tuple(known) or (unknown,)
 
 
 def chat(world: World, rng: Rng, deal: Dealer) -> str:
@@ -372,7 +373,7 @@ def chat(world: World, rng: Rng, deal: Dealer) -> str:
     asker = rng.choice(("", "", "", "User: ", "Human: ", f"{people(world, rng)[0].name}: "))
     out = []
     for _ in range(rng.between(5, 12)):
-        if rng.chance(76):
+        if world.facts and rng.chance(76):
             asked = ask_fact(world, rng, deal(), False)
         else:
             asked = rng.choice(chat_makers(world))(world, rng, False)

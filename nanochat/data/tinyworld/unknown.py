@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from functools import cache
 
-from nanochat.data.tinyworld.english import article, bare, capital
+from nanochat.data.tinyworld.english import article, capital
 from nanochat.data.tinyworld.keys import is_held_out, wording_key
 from nanochat.data.tinyworld.made_up import invented
-from nanochat.data.tinyworld.questions import NOT_KNOWN, Asked
+from nanochat.data.tinyworld.questions import NOT_KNOWN, TRIES, Asked
 from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.slips import typed
 from nanochat.data.tinyworld.wordings import asking
-from nanochat.data.tinyworld.world import World, fits
+from nanochat.data.tinyworld.world import Relation, World, fits
 
 UNKNOWN = "I do not know that."
 WAYS = Weighted((
     ("known thing", 34), ("outside", 22), ("invented", 10), ("never known", 22), ("wrong type", 8),
     ("noise", 4),
 ))  # fmt: skip
-COUNTED = ("animal", "thing", "job", "category", "food", "shape", "young animal")  # have an article
 
 
 @cache
@@ -69,28 +68,38 @@ def near_miss(world: World, rng: Rng, way: str, held: bool) -> str | None:
     elif way == "outside":
         pool = world.outside.get(relation.of, ())
     elif way == "wrong type":
-        pool = world.things[rng.choice([t for t in world.things if t != relation.of])]
+        others = [things for kind, things in world.things.items() if kind != relation.of]
+        pool = rng.choice(others) if others else ()
     else:
         pool = (invented(rng),)
     if not pool:
         return None
     x = rng.choice(pool)
-    if way == "invented" and relation.of in ("country", "city", "person"):
-        x = capital(x)
-    if way in ("outside", "invented") and relation.of in COUNTED and x[0].islower():
-        x = article(bare(x)) if not x.startswith(("a ", "an ", "the ")) else x
+    if way in ("outside", "invented"):
+        x = _in_the_manner_of(relation, x)
     if is_held_out(f"unknown {relation.name} {x}") != held:
         return None
     return asking(world, rng, relation, x, None)
+
+
+def _in_the_manner_of(relation: Relation, x: str) -> str:
+    """x with a capital if all its things are names, with an article if most of them have one."""
+    things = [fact.x for fact in relation.facts]
+    if all(thing[0].isupper() for thing in things):
+        return capital(x)
+    with_article = sum(thing.startswith(("a ", "an ")) for thing in things)
+    needs_one = with_article > len(things) / 2 and x[0].islower()
+    return article(x) if needs_one and not x.startswith(("a ", "an ", "the ")) else x
 
 
 def never_known(world: World, rng: Rng, held: bool) -> str | None:
     """A known thing or person, asked for what no world knows: how much a cow costs."""
     relation = rng.choice(world.never_known)
     pool = (*world.things.get(relation.of, ()), *world.outside.get(relation.of, ()))
-    template = rng.choice(relation.ask)
-    x = rng.choice(pool)
-    if not pool or not fits(template, x):
+    if not pool:
+        return None
+    template, x = rng.choice(relation.ask), rng.choice(pool)
+    if not fits(template, x):
         return None
     text = world.fill(template, x, "")
     if is_held_out("never " + wording_key(text)) != held:
@@ -107,8 +116,8 @@ def noise(world: World, rng: Rng, held: bool) -> str | None:
     return capital(text) + "." if is_held_out("noise " + text) == held else None
 
 
-def unknown_question(world: World, rng: Rng, held: bool) -> str:
-    while True:
+def unknown_question(world: World, rng: Rng, held: bool) -> str | None:
+    for _ in range(TRIES):
         way = rng.weighted(WAYS)
         if way == "noise":
             text = noise(world, rng, held)
@@ -118,8 +127,9 @@ def unknown_question(world: World, rng: Rng, held: bool) -> str:
             text = near_miss(world, rng, way, held) if typed_relations(world) else None
         if text is not None and not is_known(world, text):
             return text
+    return None
 
 
-def unknown(world: World, rng: Rng, held: bool) -> Asked:
+def unknown(world: World, rng: Rng, held: bool) -> Asked | None:
     text = unknown_question(world, rng, held)
-    return Asked("unknown", typed(rng, text), UNKNOWN, UNKNOWN, NOT_KNOWN)
+    return Asked("unknown", typed(rng, text), UNKNOWN, UNKNOWN, NOT_KNOWN) if text else None

@@ -31,6 +31,7 @@ from nanochat.system.errors import UserError
 BUILT_IN = Path(__file__).with_name("world")
 # In twenty minutes on two cores a model reads about 200,000 questions, and a fact takes about 40.
 MAX_FACTS = 4000
+OWN_WORLD = "own_world"  # the kind of what is held out of a world of one's own
 NUMBERS = {
     word: str(number)
     for number, word in enumerate(
@@ -401,7 +402,8 @@ def _relation(path: Path, own: bool, with_facts: bool = True) -> Relation:
                     f"{path}: no line '{key}:' fits {fact.x!r}: {{p}} is only for what has a or an"
                 )
     return Relation(
-        name=path.stem, kind=doc.one("kind", path.stem), of=doc.one("of", ""), say=doc.all("say"),
+        name=path.stem, kind=doc.one("kind", path.stem), say=doc.all("say"),
+        of=doc.one("of", path.stem if own else ""),
         ask=doc.all("ask"), clause=doc.all("clause"), noun=doc.all("noun"), it=doc.all("it"),
         check=doc.all("check"), new=doc.all("new"), follow=yes_or_no(doc, "follow", "yes"),
         reverse=reverse, facts=tuple(facts),
@@ -528,7 +530,7 @@ def _talk(path: Path, head: dict[str, str], block: list[Line], own: bool) -> Tal
     if said:
         raise block[-1].mistake(f"nothing is replied to {said[-1]!r}: add a line without >")
     return Talk(
-        path.stem, path, head.get("kind", "small_talk"), head.get("at", ""),
+        path.stem, path, head.get("kind", OWN_WORLD if own else "small_talk"), head.get("at", ""),
         head.get("frames", "yes") == "yes", tuple(turns), own,
     )  # fmt: skip
 
