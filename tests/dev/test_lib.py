@@ -82,7 +82,10 @@ def test_every_variable_is_a_field_of_the_plan() -> None:
     """Those that become a flag, that is. The examples are typed in test_sense_is_taken."""
     names = {field.name for field in fields(PlanConfig)}
     assert {row.flags[0] for row in variables() if row.flags} <= names
-    assert {row.name for row in variables() if not row.flags} == {"NANOCHAT_BASE_DIR", "NANOCHAT_WORLD"}
+    assert {row.name for row in variables() if not row.flags} == {
+        "NANOCHAT_BASE_DIR",
+        "NANOCHAT_WORLD",
+    }
 
 
 def test_a_table_edited_by_hand(clone: Clone) -> None:
