@@ -31,7 +31,8 @@ STRANGERS = (
     ("nanochat.fused", "nanochat.system", "nor do its pieces"),
     ("nanochat.tasks", "nanochat.tokenizer", "tasks know no tokenizer"),
     ("nanochat.data.tinyworld", "nanochat.tokenizer", "tinyworld knows no tokenizer"),
-    ("nanochat.data.tinyworld", "nanochat.system", "tinyworld knows no files"),
+    ("nanochat.data.tinyworld", "nanochat.system.storage", "tinyworld writes no files"),
+    ("nanochat.data.tinyworld", "nanochat.system.log", "and prints nothing"),
     ("nanochat.data", "nanochat.gpt", "data knows no model"),
     ("nanochat.engine", "nanochat.data", "the engine knows token ids"),
 )

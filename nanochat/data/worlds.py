@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from nanochat.data.tinyworld import world as reader
-from nanochat.data.tinyworld.files import document, items
-from nanochat.data.tinyworld.world import BUILT_IN, World, is_added, load
+from nanochat.data.tinyworld.loading import BUILT_IN, is_added, load
+from nanochat.data.tinyworld.reading import mistakes_of_files
+from nanochat.data.tinyworld.world import World
 from nanochat.system import storage
 from nanochat.system.errors import UserError
 from nanochat.system.log import counted, say
@@ -163,45 +162,13 @@ def mistakes(folder: Path) -> list[str]:
 
     Empty where there is none.
     """
-    if found := _mistakes_of_files(folder):
+    if found := mistakes_of_files(folder, load().lists):
         return found
     try:
         load(folder)
     except UserError as error:
         return [str(error)]
     return []
-
-
-def _mistakes_of_files(folder: Path) -> list[str]:
-    """The first mistake of each file, read by itself."""
-    found: list[str] = []
-
-    def read(function: Callable[..., Any], path: Path, *more: Any) -> Any:
-        try:
-            return function(path, *more)
-        except UserError as error:
-            found.append(str(error))
-
-    if _has_head(folder):
-        read(document, folder / HEAD, ("name", "with"), ())
-    files = read(reader._Files, folder)
-    if files is None or not _has_head(folder):
-        return found
-    lists = {path.stem: read(items, path) or () for path in files.of("lists")}
-    for path in files.of("lists/outside"):
-        read(items, path)
-    for path in files.of("memory"):
-        read(reader._memory, path, {**load().lists, **lists})
-    for path in files.of("unknown"):
-        read(reader._relation, path, True, False)
-    by_folder = {"facts": reader._relation, "talk": reader._talks}
-    for place, function in by_folder.items():
-        for path in files.of(place):
-            read(function, path, True)
-    for place, function in {"claims": reader._claims, "order": reader._order}.items():
-        for path in files.of(place):
-            read(function, path)
-    return found
 
 
 def overview(world: World) -> list[str]:

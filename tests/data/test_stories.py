@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
+from nanochat.data.tinyworld.loading import load
 from nanochat.data.tinyworld.rng import Rng
 from nanochat.data.tinyworld.stories import about_story, another_story, library, story, tell
-from nanochat.data.tinyworld.world import load
 from nanochat.system.errors import UserError
 
 

@@ -16,7 +16,8 @@ import pytest
 from nanochat.data import dataset, mixture, tinyworld, worlds
 from nanochat.data.shards import read_epoch
 from nanochat.data.tinyworld.english import bare
-from nanochat.data.tinyworld.world import MAX_FACTS, load
+from nanochat.data.tinyworld.loading import load
+from nanochat.data.tinyworld.reading import MAX_FACTS
 from nanochat.evals import chat
 from nanochat.run.recipe import PlanConfig, plan_lines, resolve
 from nanochat.system.errors import UserError

@@ -5,6 +5,7 @@ messages) and held-out questions; the same bytes on every platform. It knows no 
 files and no model.
 """
 
+from nanochat.data.tinyworld.loading import load
 from nanochat.data.tinyworld.questions import Conversation, Message, Part, Question
 from nanochat.data.tinyworld.talks import (
     REPORTED_ONLY,
@@ -14,7 +15,7 @@ from nanochat.data.tinyworld.talks import (
     validation_conversations,
 )
 from nanochat.data.tinyworld.texts import SHARD_BYTES, documents, validation_documents
-from nanochat.data.tinyworld.world import World, load
+from nanochat.data.tinyworld.world import World
 
 __all__ = [
     "REPORTED_ONLY", "SHARD_BYTES", "Conversation", "Message", "Part", "Question", "Talks", "World",

@@ -31,7 +31,7 @@ def typed(rng: Rng, text: str) -> str:
         text = (
             text.replace("color", "colour").replace("gray", "grey").replace("favorite", "favourite")
         )
-    if roll < 34 or not text[-1:].isalnum() and len(text) < 5:
+    if roll < 34 or (not text[-1:].isalnum() and len(text) < 5):
         return text  # "?!" and "..." are whole messages
     if roll < 40:
         return text.rstrip("?.! ") or text

@@ -15,6 +15,7 @@ from nanochat.data.tinyworld.asking import ask_fact, checkable, claim, compare, 
 from nanochat.data.tinyworld.english import bare, capital
 from nanochat.data.tinyworld.keys import is_held_out, plain
 from nanochat.data.tinyworld.letters import letter_counting, letters, repeat, spelling
+from nanochat.data.tinyworld.loading import load
 from nanochat.data.tinyworld.numbers import counting, larger_number, next_number, number_check
 from nanochat.data.tinyworld.questions import (
     Asked,
@@ -32,7 +33,7 @@ from nanochat.data.tinyworld.stories import AskedStory, about_story, another_sto
 from nanochat.data.tinyworld.sums import arithmetic, follow_ups, word_problem
 from nanochat.data.tinyworld.unknown import UNKNOWN, is_known, typed_relations, unknown
 from nanochat.data.tinyworld.wordings import new_wording, statement
-from nanochat.data.tinyworld.world import OWN_WORLD, Fact, World, load
+from nanochat.data.tinyworld.world import OWN_WORLD, Fact, World
 
 Turn = tuple[str, str | list[Part]]
 

@@ -14,6 +14,7 @@ from nanochat.data.tinyworld.asking import ask_fact, compare, yes_no
 from nanochat.data.tinyworld.english import article, capital, listed
 from nanochat.data.tinyworld.keys import is_held_out, wording_key
 from nanochat.data.tinyworld.letters import spelling
+from nanochat.data.tinyworld.loading import load
 from nanochat.data.tinyworld.questions import Maker, spoken
 from nanochat.data.tinyworld.rng import Rng, Weighted, stable_hash
 from nanochat.data.tinyworld.stories import story
@@ -26,7 +27,7 @@ from nanochat.data.tinyworld.wordings import (
     sayings,
     statement,
 )
-from nanochat.data.tinyworld.world import Fact, World, load
+from nanochat.data.tinyworld.world import Fact, World
 
 SHARD_BYTES = 5_000_000
 VALIDATION_BYTES = 500_000
@@ -379,7 +380,7 @@ def chat(world: World, rng: Rng, deal: Dealer) -> str:
             asked = rng.choice(chat_makers(world))(world, rng, False)
         if asked is None:
             continue
-        out.append(f"{asker}{asked.text}\nNanochat: {spoken(asked.reply)}")
+        out.append(f"{asker}{asked.text}\n{capital(world.name)}: {spoken(asked.reply)}")
     return "\n".join(out)
 
 
