@@ -34,16 +34,17 @@ class Rendered(NamedTuple):
     mask: list[int]
 
 
-def check(conversation: Any) -> Conversation:
+def check(conversation: Any, plain: bool = False) -> Conversation:
     """Return the conversation as the model sees it: the user and the assistant, taking turns.
 
-    Consecutive texts of one role are joined. Raises UserError that names what is wrong.
+    Consecutive texts of one role are joined. plain: what the user typed is read in its plain form.
+    Raises UserError that names what is wrong.
     """
-    system, turns = _system_and_turns(conversation)
+    system, turns = _system_and_turns(conversation, plain)
     return [_with_system(system, turns[0]), *turns[1:]]
 
 
-def _system_and_turns(conversation: Any) -> tuple[str, list[Message]]:
+def _system_and_turns(conversation: Any, plain: bool) -> tuple[str, list[Message]]:
     """The system's text, and turns that alternate, the user first."""
     if not isinstance(conversation, list) or not conversation:
         raise UserError("a conversation is a list of {role, content} messages, and not empty")
@@ -55,7 +56,7 @@ def _system_and_turns(conversation: Any) -> tuple[str, list[Message]]:
         _check_content(message)
         # Before anything is joined to it: a system's text is not typed.
         if message["role"] == "user":
-            message = {**message, "content": clean_typing(message["content"])}
+            message = {**message, "content": clean_typing(message["content"], plain)}
         # Newer programs call the system's message the developer's.
         role = "system" if message["role"] == "developer" else message["role"]
         wanted = "assistant" if last == "user" else "user"
@@ -124,7 +125,7 @@ def render(
     """
     # Cut between exchanges, because half an answer teaches the model to stop in the middle of one.
     ids, mask = [tokenizer.bos], [0]
-    conversation = check(conversation)
+    conversation = check(conversation, tokenizer.plain_typing)
     # strict=False: a last question without an answer is dropped, since it teaches nothing.
     for question, answer in zip(conversation[::2], conversation[1::2], strict=False):
         turn_ids, turn_mask = _turn(question, tokenizer)
@@ -148,7 +149,7 @@ def render_prompt(
     """
     # A prompt is rendered as in training, up to the token that begins an answer. What follows that
     # token is what the model has learned to say: this is all that "chat" is.
-    system, turns = _system_and_turns(conversation)
+    system, turns = _system_and_turns(conversation, tokenizer.plain_typing)
     if turns[-1]["role"] != "user":
         raise UserError("the last message must be the user's: it is the one to answer")
     found: tuple[list[int], int] | None = None

@@ -7,6 +7,7 @@ as it comes; `complete` answers many prompts at once, for evaluation.
 from __future__ import annotations
 
 import codecs
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ from nanochat.sampling import Sampling, sample
 from nanochat.tasks.calculator import calculate
 from nanochat.tokenizer import Tokenizer
 
+# What a model of a small world says where it is not sure of its own words. It has learned to say so
+# itself, but only of questions like those that it was taught.
+UNSURE = "I do not know that."
+MAX_HELD = 32  # tokens that wait until it is clear whether they can be said: a long sentence
+
 
 @dataclass(frozen=True)
 class Event:
@@ -34,8 +40,11 @@ class Event:
 class _Answer:
     """One row's answer: the text so far, a tool call being written, tokens that are forced."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, min_confidence: float = 0) -> None:
         self.engine = engine
+        self.min_confidence = min_confidence
+        self.held: list[Event] | None = [] if min_confidence else None  # None: nothing is held back
+        self.log_likelihood, self.own_tokens = 0.0, 0
         # A token may end in the middle of a character: its bytes wait here for the rest.
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.forced: deque[int] = deque()
@@ -43,6 +52,34 @@ class _Answer:
         self.in_output = False
         self.tokens = 0
         self.done = ""
+
+    def say(self, token: int, log_likelihood: float | None) -> list[Event]:
+        """Events of the next token, held back until it is clear that the model is sure of them.
+
+        log_likelihood: of a token of its own, None of a forced one.
+        """
+        if log_likelihood is not None:
+            self.log_likelihood += log_likelihood
+            self.own_tokens += 1
+        events = self.take(token)
+        if self.held is None:
+            return events
+        self.held += events
+        return self.decide() if self.done or self.own_tokens >= MAX_HELD else []
+
+    def decide(self) -> list[Event]:
+        """What was held back, or that it does not know: by the mean likelihood of its tokens.
+
+        A geometric mean, as in perplexity: one unlikely word in a long sentence is a choice, many
+        are a guess.
+        """
+        if self.held is None:
+            return []
+        held, self.held = self.held, None
+        if math.exp(self.log_likelihood / max(1, self.own_tokens)) >= self.min_confidence:
+            return held
+        self.done = "stop"
+        return [Event("text", UNSURE), Event("done", "stop", self.tokens)]
 
     def take(self, token: int) -> list[Event]:
         """Events of the next token."""
@@ -73,6 +110,14 @@ class _Answer:
             text = self.decoder.decode(tokenizer.pieces[token])
             return [Event("text", text)] if text else []
         return []
+
+    def end_held(self, why: str) -> list[Event]:
+        """Close the answer where the room ends, and say what was held back."""
+        events = self.end(why)
+        if self.held is None:
+            return events
+        self.held += events
+        return self.decide()
 
     def end(self, why: str) -> list[Event]:
         """Close the answer: the rest of a broken character, and why it ended."""
@@ -124,7 +169,9 @@ class Engine:
             generator.seed()
         else:
             generator.manual_seed(sampling.seed)
-        answers = [_Answer(self) for _ in prompts]
+        # Only a small world has an honest "I do not know" for everything outside of it.
+        least = sampling.min_confidence if self.tokenizer.plain_typing else 0
+        answers = [_Answer(self, least) for _ in prompts]
         longest = max(len(prompt) for prompt in prompts)
         assert longest <= self.model.config.max_seq_len, "render_prompt keeps prompts within it"
         # Rows that are done go on being decoded until all are: dropping them would change the shape
@@ -134,15 +181,18 @@ class Engine:
         for i in range(room):
             tokens = sample(logits, sampling, generator)
             chosen = tokens.tolist()  # the only time per token that a GPU is waited for
+            likely: list[float | None] = [None] * len(chosen)
+            if least:
+                likely = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
             # What the calculator forces on a row replaces what it would have said.
             forced = [row for row, answer in enumerate(answers) if answer.forced]
             for row in forced:
-                chosen[row] = answers[row].forced.popleft()
+                chosen[row], likely[row] = answers[row].forced.popleft(), None
             if forced:
                 tokens = torch.tensor(chosen, device=device)
             for row, answer in enumerate(answers):
                 if not answer.done:
-                    for event in answer.take(chosen[row]):
+                    for event in answer.say(chosen[row], likely[row]):
                         yield row, event
             if all(answer.done for answer in answers):
                 return
@@ -150,7 +200,7 @@ class Engine:
                 logits = self.decode_one_token(tokens, cache)
         for row, answer in enumerate(answers):
             if not answer.done:
-                for event in answer.end("length"):
+                for event in answer.end_held("length"):
                     yield row, event
 
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Event]:

@@ -74,6 +74,9 @@ class Tokenizer:
     def __init__(self, merges: Sequence[Merge], trainer: str = "unknown") -> None:
         self.merges = [tuple(merge) for merge in merges]
         self.trainer = trainer
+        # Whether what a user types is read in its plain form (clean_typing.py), as it is for a
+        # model of a small world. tokenizer.json has no place for it; a checkpoint's state.json has.
+        self.plain_typing = False
         # The merges alone say it all. Every byte is a token, so any text can be encoded: there is
         # no "unknown" token, and emoji and Chinese merely take more ids.
         self.pieces = [bytes([b]) for b in range(256)]

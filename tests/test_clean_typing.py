@@ -38,7 +38,8 @@ def test_a_line_as_people_type_it(typed: str, clean: str) -> None:
 
 @given(st.text(max_size=40))
 def test_twice_is_once(text: str) -> None:
-    assert clean_typing(clean_typing(text)) == clean_typing(text)
+    for plain in (False, True):
+        assert clean_typing(clean_typing(text, plain), plain) == clean_typing(text, plain)
 
 
 def test_training_and_chat_see_the_same_line(tokenizer: Tokenizer) -> None:

@@ -96,7 +96,7 @@ def in_numbers(world: World) -> str:
 def refresh(data: str) -> World:
     """The world as it is now, copied if it has changed. Raises UserError for a mistake in it."""
     if data == TINYWORLD:
-        return load()
+        return _refresh_built_in()
     folder, target = folder_of(data), shard_folder(data)
     if not folder.is_dir():
         say(f"{folder} is gone: its copy in {target / COPY} is used")
@@ -120,6 +120,21 @@ def refresh(data: str) -> World:
             storage.write_text(beside / COPY / name, path.read_text(encoding="utf-8"))
         storage.write_json(beside / NOTES, notes)
     return load(_copy(data))
+
+
+def _refresh_built_in() -> World:
+    """Text that an older nanochat wrote is removed: it says what its world said."""
+    folder, notes = shard_folder(TINYWORLD), {"built_in": _digest(_files(BUILT_IN))}
+    before = storage.read_json(folder / NOTES) if (folder / NOTES).exists() else {}
+    shards = list(folder.glob("*.parquet"))
+    if shards and before != notes:
+        say("the built-in world has changed since its text was made: making it again")
+        for shard in shards:
+            shard.unlink()
+    if before != notes:
+        storage.ensure_folder(folder)
+        storage.write_json(folder / NOTES, notes)
+    return load()
 
 
 def _copy(data: str) -> Path:

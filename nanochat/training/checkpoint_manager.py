@@ -95,7 +95,9 @@ class Checkpoint:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the model was trained with."""
-        return Tokenizer.load(self.folder / "tokenizer.json")
+        tokenizer = Tokenizer.load(self.folder / "tokenizer.json")
+        tokenizer.plain_typing = bool(self.state.get("plain_typing", False))
+        return tokenizer
 
     def model(self, device: Device) -> GPT:
         """The model with its weights, on the device. Raises UserError for a damaged file."""
@@ -315,7 +317,10 @@ def save(
             raise OSError(code, str(error)) from None
         (beside / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
         files = {name: storage.checksum(beside / name) for name in FILES}
-        whole_state = {"schema": SCHEMA, "number": _next_number(), **state, "files": files}
+        whole_state = {
+            "schema": SCHEMA, "number": _next_number(), **state,
+            "plain_typing": tokenizer.plain_typing, "files": files,
+        }  # fmt: skip
         storage.write_sealed(beside / "state.json", whole_state)
     # Only a checkpoint that was read back may push an older one out.
     written = Checkpoint(folder, _read_state(folder / "state.json"))

@@ -163,7 +163,7 @@ class Sample:
         run = self.run
         engine = Engine(run.model, run.tokenizer)
         length = run.model.config.max_seq_len
-        sampling = Sampling(max_new_tokens=24)
+        sampling = Sampling(max_new_tokens=24, min_confidence=0)
         # A base model has never seen the marks of a conversation: it gets plain text to continue.
         base, samples = run.kind == "base", []
         for text in COMPLETIONS if base else QUESTIONS:

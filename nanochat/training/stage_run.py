@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from nanochat.data.worlds import is_world
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
 from nanochat.stages import Stage, next_command
@@ -98,6 +99,7 @@ def _new(stage: Stage, config: StageConfig) -> StageRun:
     model.to(device.torch)
     model.dtype = device.dtype
     data = config.data or "tinyworld"
+    tokenizer.plain_typing = is_world(data)
     return StageRun(
         stage=stage,
         tag=tag,

@@ -303,7 +303,7 @@ def _talk(path: Path, head: dict[str, str], block: list[Line], own: bool) -> Tal
     for line in block:
         if line.text.startswith(">"):
             text = line.text[1:].strip()
-            text = text.rstrip("?.") or text
+            text = text.rstrip("?. ") or text
             if not text:
                 raise line.mistake("a > with nothing behind it")
             said.append(text)

@@ -6,7 +6,7 @@ from functools import cache
 
 from nanochat.data.tinyworld.english import listed
 from nanochat.data.tinyworld.keys import is_held_out, plain
-from nanochat.data.tinyworld.questions import NOT_KNOWN, TRIES, Asked
+from nanochat.data.tinyworld.questions import TRIES, Asked
 from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.slips import typed
 from nanochat.data.tinyworld.world import SLOT, Talk, World
@@ -23,7 +23,8 @@ FRAMES = Weighted((
 @cache
 def dialogues(world: World, at: tuple[str, ...], own: bool = False) -> tuple[Talk, ...]:
     """The dialogues at these places; own: only those of a world of one's own."""
-    return tuple(talk for talk in world.talks if talk.at in at and talk.own >= own)
+    found = (talk for talk in world.talks if talk.kind != "unknown")  # unknown.py has those
+    return tuple(talk for talk in found if talk.at in at and talk.own >= own)
 
 
 @cache
@@ -74,10 +75,7 @@ def _opened(
             said = rng.choice(talk.turns[0].said)
         filled = _slots(world, rng, talk, last)
         prompt = said.format_map(filled)
-        text = prompt
-        if talk.framed and prompt[-1:].isalpha():
-            frame = rng.weighted(FRAMES).replace("nanochat", world.name)
-            text = frame.format(Q=prompt, q=world.small(prompt))
+        text = framed(world, rng, prompt) if talk.framed else prompt
         # Whoever is in danger must be answered in every wording that is known.
         # And what can be said in two ways only would not be learned from one.
         part = 8 if talk.own else 16
@@ -85,10 +83,18 @@ def _opened(
         whole = is_whole and is_held_out("talk " + plain(said), part)
         if (whole or is_held_out("talk in a frame " + plain(text), 8)) == held:
             reply = talk.turns[0].reply.format_map(filled)
-            accept = NOT_KNOWN if talk.kind == "unknown" else (reply.rstrip(".!?"),)
-            asked = Asked(talk.kind, typed(rng, marked(rng, text)), reply, accept[0], accept)
+            right = reply.rstrip(".!?")
+            asked = Asked(talk.kind, typed(rng, marked(rng, text)), reply, right, (right,))
             return asked, talk, filled
     return None
+
+
+def framed(world: World, rng: Rng, text: str) -> str:
+    """With what people put around it."""
+    if not text[-1:].isalpha():
+        return text
+    frame = rng.weighted(FRAMES).replace("nanochat", world.name)
+    return frame.format(Q=text, q=world.small(text))
 
 
 def _slots(world: World, rng: Rng, talk: Talk, last: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from nanochat.data.tinyworld.questions import Maker, spoken
 from nanochat.data.tinyworld.rng import Rng, Weighted, stable_hash
 from nanochat.data.tinyworld.stories import story
 from nanochat.data.tinyworld.talks import Dealer, makers
-from nanochat.data.tinyworld.unknown import UNKNOWN, unknown, unknown_question
+from nanochat.data.tinyworld.unknown import unknown, unknown_question
 from nanochat.data.tinyworld.wordings import (
     asking,
     bare_questions,
@@ -331,7 +331,7 @@ def exchange(world: World, rng: Rng, deal: Dealer) -> tuple[str, str]:
     """(question, answer)."""
     outside = unknown_question(world, rng, False) if rng.chance(10) else None
     if outside:
-        return asked(outside), UNKNOWN
+        return asked(outside[0]), outside[1]
     while True:
         fact = deal()
         text = asking(world, rng, world.relations[fact.relation], fact.x, False)
@@ -341,7 +341,7 @@ def exchange(world: World, rng: Rng, deal: Dealer) -> tuple[str, str]:
 
 def asked(text: str) -> str:
     """A question with a mark at its end: a written text is not careless."""
-    return text if text[-1] in ".?!" else text + "?"
+    return capital(text if text[-1] in ".?!" else text + "?")
 
 
 def talk(world: World, rng: Rng, deal: Dealer) -> str:

@@ -10,18 +10,19 @@ from __future__ import annotations
 from functools import cache
 
 from nanochat.data.tinyworld.english import article, capital
-from nanochat.data.tinyworld.keys import is_held_out, wording_key
+from nanochat.data.tinyworld.keys import is_held_out, plain, wording_key
 from nanochat.data.tinyworld.made_up import invented
 from nanochat.data.tinyworld.questions import NOT_KNOWN, TRIES, Asked
 from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.slips import typed
+from nanochat.data.tinyworld.small_talk import framed
 from nanochat.data.tinyworld.wordings import asking
 from nanochat.data.tinyworld.world import Relation, World, fits
 
 UNKNOWN = "I do not know that."
 WAYS = Weighted((
-    ("known thing", 34), ("outside", 22), ("invented", 10), ("never known", 22), ("wrong type", 8),
-    ("noise", 4),
+    ("topic", 34), ("known thing", 26), ("outside", 18), ("never known", 18), ("spliced", 14),
+    ("invented", 8), ("wrong type", 6), ("noise", 4),
 ))  # fmt: skip
 
 
@@ -116,20 +117,78 @@ def noise(world: World, rng: Rng, held: bool) -> str | None:
     return capital(text) + "." if is_held_out("noise " + text) == held else None
 
 
-def unknown_question(world: World, rng: Rng, held: bool) -> str | None:
+def spliced(world: World, rng: Rng, held: bool) -> str | None:
+    """The beginning of one question and the end of another: words it knows, and no sense.
+
+    Without it a model answers whatever it is told by the nearest thing that it has learned.
+    """
+    first, second = (rng.choice(_openings(world)).split() for _ in range(2))
+    if min(len(first), len(second)) < 5:  # of shorter ones a half may still make sense
+        return None
+    # At most half of each, so that neither question is left whole.
+    text = " ".join(first[: rng.between(2, len(first) // 2)] + second[-(len(second) // 2) :])
+    return text if is_held_out("spliced " + plain(text)) == held else None
+
+
+@cache
+def _openings(world: World) -> tuple[str, ...]:
+    """What anything that is answered begins with."""
+    said = (text for t in world.talks if t.kind != "unknown" for text in t.turns[0].said)
+    asked = (
+        world.fill(ask, fact.x, "")
+        for relation in world.relations.values()
+        for fact in relation.facts
+        for ask in relation.ask[:2]
+        if fits(ask, fact.x)
+    )
+    return tuple(text for text in (*said, *asked) if "{" not in text)
+
+
+@cache
+def topics(world: World) -> tuple[tuple[str, str], ...]:
+    """(question, reply) of the talk that says what is not known."""
+    return tuple(
+        (text, talk.turns[0].reply)
+        for talk in world.talks
+        if talk.kind == "unknown"
+        for text in talk.turns[0].said
+        if "{" not in text
+    )
+
+
+def topic(world: World, rng: Rng, held: bool) -> tuple[str, str] | None:
+    """A whole question that a person wrote down, and its reply."""
+    if not topics(world):
+        return None
+    said, reply = rng.choice(topics(world))
+    return (framed(world, rng, said), reply) if is_held_out("talk " + plain(said)) == held else None
+
+
+def unknown_question(world: World, rng: Rng, held: bool) -> tuple[str, str] | None:
+    """(question, reply)."""
     for _ in range(TRIES):
         way = rng.weighted(WAYS)
+        if way == "topic":
+            found = topic(world, rng, held)
+            if found:
+                return found
+            continue
         if way == "noise":
             text = noise(world, rng, held)
+        elif way == "spliced":
+            text = spliced(world, rng, held)
         elif way == "never known":
             text = never_known(world, rng, held) if world.never_known else None
         else:
             text = near_miss(world, rng, way, held) if typed_relations(world) else None
         if text is not None and not is_known(world, text):
-            return text
+            return text, UNKNOWN
     return None
 
 
 def unknown(world: World, rng: Rng, held: bool) -> Asked | None:
-    text = unknown_question(world, rng, held)
-    return Asked("unknown", typed(rng, text), UNKNOWN, UNKNOWN, NOT_KNOWN) if text else None
+    found = unknown_question(world, rng, held)
+    if found is None:
+        return None
+    text, reply = found
+    return Asked("unknown", typed(rng, text), reply, UNKNOWN, NOT_KNOWN)
