@@ -12,7 +12,15 @@ from nanochat.data.tinyworld.calls import called, typed_with
 from nanochat.data.tinyworld.keys import is_held_out
 from nanochat.data.tinyworld.questions import Asked
 from nanochat.data.tinyworld.rng import Rng
-from nanochat.data.tinyworld.sums import IN_WORDS, SIGNED, SPOKEN, operands, sum_key, worked_out
+from nanochat.data.tinyworld.sums import (
+    IN_WORDS,
+    SIGNED,
+    SPOKEN,
+    in_words,
+    operands,
+    sum_key,
+    worked_out,
+)
 from nanochat.tasks.calculator import calculate
 
 if TYPE_CHECKING:
@@ -287,9 +295,15 @@ def _counted(text: str, counted: range) -> Asked:
     return Asked("counting", text, f"{said}.", said, (said,), reject)
 
 
+def _as_said(rng: Rng, a: int, b: int) -> dict[str, str]:
+    """Both numbers in digits, or now and then in words."""
+    words = rng.chance(20) and max(a, b) <= 30
+    return {"a": in_words(a) if words else str(a), "b": in_words(b) if words else str(b)}
+
+
 def _up(rng: Rng, held: bool) -> Asked:
     while True:
-        a = 1 if rng.chance(40) else rng.between(0, rng.choice((10, 40, 100)))
+        a = 1 if rng.chance(40) else rng.between(0, rng.choice((10, 30)))
         length = rng.choice((10, 20)) if rng.chance(30) else rng.between(3, 20 if a == 1 else 12)
         # Few ask for so many, and they cost as much as ten questions.
         length = rng.between(21, LONGEST_COUNT) if a == 1 and not held and rng.chance(6) else length
@@ -297,7 +311,8 @@ def _up(rng: Rng, held: bool) -> Asked:
         if is_held_out(f"count {a} {b}") == held:
             break
     ways = COUNT_TO if a == 1 and rng.chance(60) else COUNT
-    return _counted(typed_with(rng, rng.choice(ways), a=a, b=b), range(a, b + 1))
+    text = typed_with(rng, rng.choice(ways), **_as_said(rng, a, b))
+    return _counted(text, range(a, b + 1))
 
 
 def _down(rng: Rng, held: bool) -> Asked:
@@ -307,7 +322,8 @@ def _down(rng: Rng, held: bool) -> Asked:
         if is_held_out(f"count down {a} {b}") == held:
             break
     ways = COUNT_DOWN if b == 1 and rng.chance(75) else COUNT_DOWN_TO
-    return _counted(typed_with(rng, rng.choice(ways), a=a, b=b), range(a, b - 1, -1))
+    text = typed_with(rng, rng.choice(ways), **_as_said(rng, a, b))
+    return _counted(text, range(a, b - 1, -1))
 
 
 def _by_steps(rng: Rng, held: bool) -> Asked:

@@ -41,11 +41,11 @@ Turn = tuple[str, str | list[Part]]
 
 # Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
 # while counting and copying have hardly begun.
-FACTS_PERCENT = 33
+FACTS_PERCENT = 30
 SKILLS: tuple[tuple[Maker, int], ...] = (
-    (arithmetic, 14), (number_check, 7), (larger_number, 4), (next_number, 4), (counting, 13),
-    (word_problem, 4), (letter_counting, 12), (spelling, 12), (letters, 12), (repeat, 14),
-    (story, 6),
+    (arithmetic, 16), (number_check, 8), (larger_number, 5), (next_number, 5), (counting, 18),
+    (word_problem, 4), (letter_counting, 12), (spelling, 14), (letters, 10), (repeat, 12),
+    (story, 7),
 )  # fmt: skip
 
 
@@ -54,13 +54,13 @@ def makers(world: World) -> tuple[tuple[Maker, int], ...]:
     """What this world can ask besides its facts, with weights."""
     found: list[tuple[Maker, int]] = []
     if typed_relations(world) or world.never_known:
-        found.append((unknown, 26))
+        found.append((unknown, 24))
     if checkable(world):
         found.append((yes_no, 20))
     if world.claims:
-        found.append((claim, 12))
+        found.append((claim, 20))
     if world.orders:
-        found.append((compare, 14))
+        found.append((compare, 16))
     if dialogues(world, ("", "start", "end")):
         found.append((small_talk, 40))
     # Words to spell and count come with the built-in world; so do the skills.
