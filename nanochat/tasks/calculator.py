@@ -3,7 +3,8 @@
 Arithmetic, comparisons, and the letters of a text: `'banana'.count('a')`, `'a' in 'banana'`,
 `len('banana')`, `'banana'[0]`, `'banana'[::-1]`, `'-'.join('banana')`, `'banana'.upper()`. It is
 read as a syntax tree of which only a few kinds of nodes are allowed. No eval, no signals, bounded
-in size: it works in any thread and can't hang.
+in size: it works in any thread and can't hang. Blanks around a text do not count: `len(' hen')` is
+3. Behind a blank a word is the same tokens in a call as in the question, so a model copies it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def calculate(expression: str) -> str | None:
     ('19', '1.5', 'undefined', 'True')
     >>> calculate(" 'strawberry'.count('r')"), calculate("'-'.join('hen')")
     ('3', 'h-e-n')
+    >>> calculate("' strawberry'.count(' r')"), calculate("len(' hen')")
+    ('3', '3')
     >>> calculate("__import__('os')") is None, calculate("9**9**9") is None
     (True, True)
     """
@@ -125,9 +128,9 @@ def _of_letters(node: ast.expr) -> int | str:
             args=[ast.Constant(value=str() as part)],
             keywords=[],
         ):
-            return _text(text).count(part)
+            return _text(text).count(part.strip() or part)
         case ast.Call(func=ast.Attribute(value=text, attr="join"), args=[letters], keywords=[]):
-            return _short(_text(text).join(_text(letters)))
+            return _short(_text(text, as_it_is=True).join(_text(letters)))
         case ast.Call(func=ast.Attribute(value=text, attr="upper"), args=[], keywords=[]):
             return _short(_text(text).upper())  # may be longer: an ß becomes SS
         case ast.Subscript(
@@ -146,7 +149,7 @@ def _compared(op: ast.cmpop, left: Number | str | bool, right: Number | str | bo
     # Texts are the same or not. Which of two is "larger" depends on capitals and accents, and the
     # answer would not be the one that a person expects.
     if isinstance(left, str) and isinstance(right, str) and isinstance(op, ast.Eq | ast.NotEq):
-        return _COMPARISONS[type(op)](left, right)
+        return _COMPARISONS[type(op)](left.strip(), right.strip())
     return _COMPARISONS[type(op)](_as_number(left), _as_number(right))
 
 
@@ -160,11 +163,11 @@ def _as_number(value: Number | str | bool) -> Number:
     return _bounded(value)
 
 
-def _text(node: ast.expr) -> str:
+def _text(node: ast.expr, as_it_is: bool = False) -> str:
     value = _value(node)
     if not isinstance(value, str):
         raise ValueError("a number where text belongs")
-    return value
+    return value if as_it_is else value.strip() or value
 
 
 def _short(text: str) -> str:

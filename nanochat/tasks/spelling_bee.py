@@ -2,8 +2,8 @@
 
 A word's tokens do not show its letters, so a model of any size does better to call. The trap: in
 `'strawberry'` the tokenizer takes `'s` for an ending, as in "it's", and the word inside falls apart
-into other tokens than usual. So calls begin with a space, and half of the questions quote the word
-as the call does, to be copied.
+into other tokens than usual. So a blank stands before the word in the call, as in the question: it
+is the same tokens in both, to be copied.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from nanochat.tasks.task import Conversation, Row, Task, exchange
 
 COUNTS = {"train": 10_000, "test": 1_000}  # of rows; words are plenty, and rows cost nothing
 IN_WORDS = (("not appear", 0), ("once", 1), ("twice", 2))
-QUOTED = re.compile(r"'[a-z]+'")
+# The word that is asked about, which may be "once".
+ASKED = re.compile(r"'[a-z]+'|\bin (?:the word )?[a-z]+(?=[.!]?$)")
 HELD_OUT_EVERY = 10  # every 10th word, by hash, is only asked in evaluation
 QUESTIONS = (
     "How many {l} are in {w}?",
@@ -80,7 +81,7 @@ def conversation(row: Row) -> Conversation:
     """The question and a counted answer, in the same words as tinyworld's letter counting."""
     word, letter, count = row["word"], row["letter"], row["answer"]
     answer = [
-        {"type": "python", "text": f" '{word}'.count('{letter}')"},
+        {"type": "python", "text": f" ' {word}'.count(' {letter}')"},
         {"type": "python_output", "text": str(count)},
         {"type": "text", "text": counted(letter, word)},
     ]
@@ -91,13 +92,13 @@ def counted(letter: str, word: str) -> str:
     """The sentence that says how often; tinyworld says it in the same words.
 
     >>> counted("r", "strawberry")
-    "The letter 'r' appears 3 times in 'strawberry'."
+    'The letter r appears 3 times in strawberry.'
     >>> counted("k", "sea")
-    "The letter 'k' does not appear in 'sea'."
+    'The letter k does not appear in sea.'
     """
     count = word.count(letter)
     times = {0: "does not appear", 1: "appears once"}.get(count, f"appears {count} times")
-    return f"The letter '{letter}' {times} in '{word}'."
+    return f"The letter {letter} {times} in {word}."
 
 
 def said(reply: str) -> float | None:
@@ -106,7 +107,7 @@ def said(reply: str) -> float | None:
     >>> said("The letter 'k' appears once in 'ask'."), said("There are 3 r's."), said("Yes.")
     (1, 3.0, None)
     """
-    outside = QUOTED.sub("", reply.lower())  # the word that is asked about may be 'once'
+    outside = ASKED.sub("", reply.lower())
     for words, count in IN_WORDS:
         if words in outside:
             return count

@@ -95,7 +95,7 @@ def confirmed(world: World, rng: Rng, told: Told) -> tuple[str, list[Part]]:
     text = whole(rng, marked(rng, asks), value)
     is_so = value == told.value
     reply = (told.memory.yes if is_so else told.memory.no).format(**forms(told.of, told.value))
-    return text, with_tool(f"'{told.value}'=='{value}'", is_so, reply)
+    return text, with_tool(f"' {told.value}'==' {value}'", is_so, reply)
 
 
 def not_told(world: World, rng: Rng) -> tuple[str, str]:

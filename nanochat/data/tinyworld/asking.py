@@ -81,7 +81,7 @@ def yes_no(world: World, rng: Rng, held: bool) -> Asked | None:
     word, other = ("Yes", "No") if is_so else ("No", "Yes")
     text = rng.choice(CHECK_FRAMES).format(Q=question, q=world.small(question))
     stated = world.small(world.fill(relation.say[0], fact.x, said))
-    reply = with_tool(f"'{bare(said)}'=='{bare(y)}'", is_so, f"{word}, {stated}")
+    reply = with_tool(f"' {bare(said)}'==' {bare(y)}'", is_so, f"{word}, {stated}")
     return Asked("yes_no", typed(rng, text), reply, word, (word,), (other,))
 
 

@@ -2,8 +2,9 @@
 
 A model reads tokens and doesn't see their letters, so the calculator looks at the word. What is
 left to learn is copying: any word, one that was never met as well, into the call and into the
-sentence. The word is quoted in both, because behind a quote it is another token than behind a
-space; a reply never begins with the quote, where the two would melt into a third one.
+sentence. So a blank stands before the word in the call as it does everywhere else: it is then the
+same tokens each time. Behind a quote alone it would be others, and 'strawberry would fall apart
+into 's and trawberry, as if it were a possessive.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def _word(world: World, rng: Rng, held: bool, skill: str) -> str:
 
 
 def _shown(rng: Rng, word: str) -> str:
-    """The word as a question has it: quoted as in the call, to be copied more easily, or not."""
-    return f"'{word}'" if rng.chance(40) else word
+    """The word as a question has it: now and then in quotes."""
+    return f"'{word}'" if rng.chance(12) else word
 
 
 LETTERS = (
@@ -69,7 +70,7 @@ def letter_counting(world: World, rng: Rng, held: bool) -> Asked:
     if shown != word and "{l}'s" not in template and "{l}s" not in template:
         named = f"'{letter}'"
     text = typed_with(rng, template, l=named, w=shown)
-    reply = called(f"'{word}'.count('{letter}')", counted(letter, word))
+    reply = called(f"' {word}'.count(' {letter}')", counted(letter, word))
     # The word belongs to the answer: "1" alone is right for most words.
     n = word.count(letter)
     ways = {
@@ -77,7 +78,7 @@ def letter_counting(world: World, rng: Rng, held: bool) -> Asked:
         1: ("once", "1 time"),
         2: ("2 times", "twice"),
     }
-    accept = tuple(f"{way} in '{word}'" for way in ways.get(n, (f"{n} times",)))
+    accept = tuple(f"{way} in {word}" for way in ways.get(n, (f"{n} times",)))
     return Asked("letter_counting", text, reply, accept[0], accept)
 
 
@@ -101,7 +102,7 @@ def spelling(world: World, rng: Rng, held: bool) -> Asked:
         word = word.lower() if rng.chance(50) else word
     text = typed_with(rng, rng.choice(SPELL), w=_shown(rng, word))
     letters = "-".join(word)
-    reply = called(f"'-'.join('{word}')", f"The word '{word}' is spelled {{r}}.")
+    reply = called(f"'-'.join(' {word}')", f"The word {word} is spelled {{r}}.")
     # A letter more on either side is another word; training has no use for so long a list.
     longer = [f"{letters}-{more}" for more in ALPHABET] + [f"{more}-{letters}" for more in ALPHABET]
     accept = (letters, ", ".join(word), " ".join(word))
@@ -116,26 +117,26 @@ FIRST: Look = (
      "{w} starts with what letter?", "Tell me the first letter of {w}.",
      "What is the first letter in the word {w}?",
      "Which letter is first in {w}?", "What letter comes first in {w}?"),
-    "'{w}'[0]", "The first letter of '{w}' is '{{r}}'.",
+    "' {w}'[0]", "The first letter of {w} is {{r}}.",
 )  # fmt: skip
 LAST: Look = (
     ("What is the last letter of {w}?", "What letter does {w} end with?", "Last letter of {w}?",
      "Which letter does {w} end in?", "What does {w} end with?", "{w} ends with what letter?",
      "Tell me the last letter of {w}.", "What is the last letter in the word {w}?",
      "Which letter is last in {w}?", "What is the final letter of {w}?"),
-    "'{w}'[-1]", "The last letter of '{w}' is '{{r}}'.",
+    "' {w}'[-1]", "The last letter of {w} is {{r}}.",
 )  # fmt: skip
 SECOND: Look = (
     ("What is the second letter of {w}?", "What is the 2nd letter of {w}?",
      "Second letter of {w}?", "Which letter is second in {w}?",
      "Tell me the second letter of {w}.", "What is the second letter in the word {w}?"),
-    "'{w}'[1]", "The second letter of '{w}' is '{{r}}'.",
+    "' {w}'[1]", "The second letter of {w} is {{r}}.",
 )  # fmt: skip
 THIRD: Look = (
     ("What is the third letter of {w}?", "What is the 3rd letter of {w}?", "Third letter of {w}?",
      "Which letter is third in {w}?", "Tell me the third letter of {w}.",
      "What is the third letter in the word {w}?"),
-    "'{w}'[2]", "The third letter of '{w}' is '{{r}}'.",
+    "' {w}'[2]", "The third letter of {w} is {{r}}.",
 )  # fmt: skip
 LENGTH: Look = (
     ("How many letters are in {w}?", "How many letters does {w} have?", "How many letters in {w}?",
@@ -144,20 +145,20 @@ LENGTH: Look = (
      "What is the length of {w}?",
      "How many letters does the word {w} have?", "How many letters are there in {w}?",
      "Can you count the letters in {w}?", "Tell me how many letters {w} has."),
-    "len('{w}')", "The word '{w}' has {{r}} letters.",
+    "len(' {w}')", "The word {w} has {{r}} letters.",
 )  # fmt: skip
 BACKWARD: Look = (
     ("Spell {w} backwards.", "What is {w} backwards?", "{w} backwards", "Reverse {w}.",
      "Reverse the word {w}.", "Say {w} backwards.", "Write {w} backwards.", "Spell {w} backward.",
      "How do you spell {w} backwards?", "What is {w} spelled backwards?", "{w} in reverse",
      "Can you say {w} backwards?", "Can you spell {w} in reverse?", "Turn the word {w} around."),
-    "'{w}'[::-1]", "The word '{w}' backwards is '{{r}}'.",
+    "' {w}'[::-1]", "The word {w} backwards is {{r}}.",
 )  # fmt: skip
 CAPITALS: Look = (
     ("Write {w} in capital letters.", "Write {w} in capitals.", "{w} in capital letters",
      "Write {w} in all caps.", "Put {w} in capitals.", "{w} in uppercase", "Make {w} uppercase.",
      "Can you write {w} in big letters?", "What is {w} in capital letters?"),
-    "'{w}'.upper()", "The word '{w}' in capitals is '{{r}}'.",
+    "' {w}'.upper()", "The word {w} in capitals is {{r}}.",
 )  # fmt: skip
 LOOKS = Weighted(
     ((FIRST, 5), (LAST, 5), (SECOND, 2), (THIRD, 2), (LENGTH, 6), (BACKWARD, 5)),
@@ -182,7 +183,7 @@ def letters(world: World, rng: Rng, held: bool) -> Asked:
     text = typed_with(rng, rng.choice(ways), w=_shown(rng, word))
     reply = called(expression.format(w=word), sentence.format(w=word))
     said = result_of(reply) or ""
-    answer = f"{said} letters" if look is LENGTH else f"is '{said}'"
+    answer = f"{said} letters" if look is LENGTH else f"is {said}"
     return Asked("letters", text, reply, answer, (answer,))
 
 
@@ -192,9 +193,9 @@ def _has(rng: Rng, word: str) -> Asked:
     letter = rng.choice(pool)
     a = f"{'an' if letter in NAMED_WITH_AN else 'a'} {letter}"
     text = typed_with(rng, rng.choice(HAS), w=_shown(rng, word), l=letter, a=a)
-    yes = f"Yes, the letter '{letter}' is in '{word}'."
-    no = f"No, the letter '{letter}' is not in '{word}'."
-    reply = called(f"'{letter}' in '{word}'", yes if has else no)
+    yes = f"Yes, the letter {letter} is in {word}."
+    no = f"No, the letter {letter} is not in {word}."
+    reply = called(f"' {letter}' in ' {word}'", yes if has else no)
     right, wrong = ("yes", "no") if has else ("no", "yes")
     return Asked("letters", text, reply, right, (right,), (wrong,))
 
@@ -209,7 +210,7 @@ REPEAT = (
 
 
 def repeat(world: World, rng: Rng, held: bool) -> Asked:
-    """Copying a word into quotes: what every call here begins with, and easier to learn alone.
+    """Copying a word: what every call here begins with, and easier to learn alone.
 
     Half of the practice is rows of words: only copying can answer them, nothing learned by heart.
     """
@@ -218,5 +219,4 @@ def repeat(world: World, rng: Rng, held: bool) -> Asked:
         for _ in range(rng.between(1, 5)):
             said += rng.choice((" ", ", ", " and ")) + any_word(world, rng)
     text = typed_with(rng, rng.choice(REPEAT), w=_shown(rng, said))
-    answer = f"'{said}'"
-    return Asked("repeat", text, f"Sure: {answer}.", answer, (answer,))
+    return Asked("repeat", text, f"Sure: {said}.", said, (said,))
