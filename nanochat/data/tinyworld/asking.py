@@ -26,7 +26,7 @@ def ask_fact(world: World, rng: Rng, fact: Fact, held: bool) -> Asked | None:
 
 CHECK_FRAMES = (
     "{Q}?", "{Q}?", "{Q}?", "{Q}?", "Hi! {Q}?", "Please tell me, {q}?", "OK, {q}?", "Hey, {q}?",
-    "So {q}?", "Tell me, {q}?", "{Q}? Yes or no?", "Yes or no: {q}?",
+    "So {q}?", "Tell me, {q}?", "{Q}? Yes or no?", "Yes or no: {q}?", "{Q} y/n", "{Q} yes or no",
 )  # fmt: skip
 
 
@@ -113,6 +113,7 @@ COMPARE = (
     "Do you know which is {more}, {a} or {b}?", "Is {a} or {b} {more}?",
     "What's {more}: {a} or {b}?",
     "I want to know what is {more}, {a} or {b}.", "Between {a} and {b}, which is {more}?",
+    "{More}, {a} or {b}?", "{A} or {b}, {more}?",
     "{A} or {b}: which one is {more}?", "Which is {more}: {b} or {a}?",
 )  # fmt: skip
 IS_MORE = (
@@ -136,7 +137,7 @@ def compare(world: World, rng: Rng, held: bool) -> Asked | None:
     less = rng.chance(25)
     more = rng.choice(order.less if less else order.more)
     first, second = (a, b) if (rank_a > rank_b) != less else (b, a)
-    forms = {"a": a, "b": b, "A": capital(a), "more": more}
+    forms = {"a": a, "b": b, "A": capital(a), "more": more, "More": capital(more)}
     roll = rng.below(100)
     if roll < 12 and not held and rank_c not in (rank_a, rank_b) and order.most and order.least:
         by_rank = sorted(((a, rank_a), (b, rank_b), (c, rank_c)), key=lambda pair: pair[1])

@@ -92,6 +92,7 @@ SPELL = (
     "What's the correct spelling of {w}?", "Spell out {w}.", "Spell {w} for me.",
     "How would you spell {w}?", "I don't know how to spell {w}.", "What are the letters in {w}?",
     "Spell {w} letter by letter.", "Help me spell {w}.", "Can u spell {w}?", "{w}, spell it.",
+    "{w} spelling", "Letters of {w}?",
 )  # fmt: skip
 
 
@@ -144,7 +145,8 @@ LENGTH: Look = (
      "{w} has how many letters?", "Count the letters in {w}.", "Number of letters in {w}?",
      "What is the length of {w}?",
      "How many letters does the word {w} have?", "How many letters are there in {w}?",
-     "Can you count the letters in {w}?", "Tell me how many letters {w} has."),
+     "Can you count the letters in {w}?", "Tell me how many letters {w} has.",
+     "Letters in {w}?", "{w} length"),
     "len(' {w}')", "The word {w} has {{r}} letters.",
 )  # fmt: skip
 BACKWARD: Look = (

@@ -194,7 +194,7 @@ def fact_talk(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
         unknown_turn = outside_follow(world, rng, fact) if rng.chance(15) else None
         if unknown_turn:
             turns.append(unknown_turn)
-            continue
+            break  # "it" would now be the thing that is not known
         follow = (asked_of_it if rng.chance(60) else followed)(world, rng, fact, False)
         follow = follow or followed(world, rng, fact, False)
         if follow is None:
@@ -254,8 +254,12 @@ def _topic(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
 
 def _told(world: World, rng: Rng, turns: list[Turn]) -> Iterator[about_me.Told]:
     """What is said of oneself, one thing or two; adds those turns."""
+    known: set[str] = set()
     for _ in range(rng.choice((1, 1, 1, 2))):
         told = about_me.about_me(world, rng, False)
+        if told.memory.name in known:  # then nobody could say which of the two is asked for
+            continue
+        known.add(told.memory.name)
         turns.append((told.text, told.reply))
         if told.memory.change and rng.chance(12):
             told = about_me.changed(world, rng, told)

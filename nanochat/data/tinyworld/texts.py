@@ -202,10 +202,15 @@ NUMBER_WORDS = listed("two three four five six seven eight nine ten eleven twelv
 NEAR_ANIMALS = ("dog", "cat", "bird", "rabbit", "mouse", "squirrel")
 
 
+ASKING = frozenset(listed("What Which Where Who How When Why Can Do Does Is Are In At From On"))
+
+
 def beat(world: World, rng: Rng, fact: Fact, slots: dict[str, str]) -> str:
     """One or two sentences in which somebody asks for a fact or says it."""
     template = rng.choice(FACT_BEATS)
-    questions, indirect = bare_questions(world, fact), clauses(world, fact)
+    indirect = clauses(world, fact)
+    # Nobody says "Capital France?" aloud.
+    questions = [q for q in bare_questions(world, fact) if q.split()[0] in ASKING]
     # The files of a relation need not have both, and what is held out is not written down here.
     indirect = tuple(c for c in indirect if not is_held_out(wording_key(c)))
     if ("{Q}" in template and not questions) or ("{c}" in template and not indirect):

@@ -75,9 +75,9 @@ def asking(world: World, rng: Rng, relation: Relation, x: str, held: bool | None
         if "wonder " in frame and not is_indirect(words):
             continue
         text = capital(words) if frame.startswith(("{Q}", "{N}")) else words
-        return frame.format(
-            Q=capital(text), q=world.small(text, capital(x)), c=words, N=capital(text), n=words
-        ).replace("nanochat", world.name)
+        asked = world.small(text, x if x[:1].isupper() else "")
+        filled = frame.format(Q=capital(text), q=asked, c=words, N=capital(text), n=words)
+        return filled.replace("nanochat", world.name)
     return None
 
 
