@@ -247,7 +247,7 @@ def _topic(world: World, rng: Rng, facts: Dealer) -> list[Turn]:
     turns = one_turn(world, rng, facts)
     if rng.chance(4) and dialogues(world, ("after",)):
         last = spoken(turns[-1][1])
-        if last[:1].isalnum() and len(last.split()) < 16:
+        if last[:1].isalnum() and len(last.split()) < 16 and not last.startswith(("Yes", "No")):
             turns += dialogue(world, rng, ("after",), last)
     return turns
 

@@ -16,7 +16,7 @@ from nanochat.data.tinyworld.questions import NOT_KNOWN, TRIES, Asked
 from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.slips import typed
 from nanochat.data.tinyworld.small_talk import framed
-from nanochat.data.tinyworld.wordings import asking
+from nanochat.data.tinyworld.wordings import asking, known_questions
 from nanochat.data.tinyworld.world import Relation, World, fits
 
 UNKNOWN = "I do not know that."
@@ -24,18 +24,6 @@ WAYS = Weighted((
     ("topic", 34), ("known thing", 26), ("outside", 18), ("never known", 18), ("spliced", 14),
     ("invented", 8), ("wrong type", 6), ("noise", 4),
 ))  # fmt: skip
-
-
-@cache
-def known_questions(world: World) -> frozenset[str]:
-    """The keys of every question that has an answer: not knowing it would be false."""
-    return frozenset(
-        wording_key(world.fill(form, fact.x, ""))
-        for relation in world.relations.values()
-        for form in (*relation.ask, *relation.noun, *relation.clause)
-        for fact in relation.facts
-        if fits(form, fact.x)
-    )
 
 
 def is_known(world: World, text: str) -> bool:
@@ -80,7 +68,7 @@ def near_miss(world: World, rng: Rng, way: str, held: bool) -> str | None:
         x = _in_the_manner_of(relation, x)
     if is_held_out(f"unknown {relation.name} {x}") != held:
         return None
-    return asking(world, rng, relation, x, None)
+    return asking(world, rng, relation, x, None, known=False)
 
 
 def _in_the_manner_of(relation: Relation, x: str) -> str:

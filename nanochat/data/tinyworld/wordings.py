@@ -53,10 +53,24 @@ def is_indirect(clause: str) -> bool:
     return INDIRECT.match(clause) is not None and " I " not in clause
 
 
-def asking(world: World, rng: Rng, relation: Relation, x: str, held: bool | None) -> str | None:
+@cache
+def known_questions(world: World) -> frozenset[str]:
+    """The keys of every question that has an answer: not knowing it would be false."""
+    return frozenset(
+        wording_key(world.fill(form, fact.x, ""))
+        for relation in world.relations.values()
+        for form in (*relation.ask, *relation.noun, *relation.clause)
+        for fact in relation.facts
+        if fits(form, fact.x)
+    )
+
+
+def asking(
+    world: World, rng: Rng, relation: Relation, x: str, held: bool | None, known: bool = True
+) -> str | None:
     """A question of the relation for x, in a frame; of the held-out wordings, or of the others.
 
-    None: x has no such wording. held None: any.
+    None: x has no such wording. held None: any. known False: only what has no answer.
     """
     for _ in range(TRIES):
         roll = rng.below(100)
@@ -70,6 +84,8 @@ def asking(world: World, rng: Rng, relation: Relation, x: str, held: bool | None
             continue
         words = world.fill(form, x, "")
         if held is not None and is_held_out(wording_key(words)) != held:
+            continue
+        if not known and wording_key(words) in known_questions(world):
             continue
         frame = rng.weighted(frames)
         if "wonder " in frame and not is_indirect(words):
