@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanochat import decode_graph, kv_cache
-from nanochat.engine import Engine, Event
+from nanochat.engine import UNSURE, Engine, Event
 from nanochat.gpt import GPT
 from nanochat.gpt_config import GPTConfig
 from nanochat.sampling import Sampling, sample
@@ -188,6 +188,28 @@ def test_same_seed_same_answer(tiny_model: GPT, tokenizer: Tokenizer) -> None:
     one = answer(None)
     torch.manual_seed(0)
     assert answer(None) != one, "nor by way of torch's own generator"
+
+
+@pytest.mark.parametrize("room", [5, 60])
+def test_a_model_of_a_small_world_says_what_it_is_not_sure_of(
+    tiny_model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Where its tokens are unlikely on average it does not know; longer texts are said as they come."""
+    engine = Engine(tiny_model, tokenizer)
+
+    def answers(min_confidence: float) -> list[list[Event]]:
+        sampling = Sampling(max_new_tokens=room, min_confidence=min_confidence)
+        rows: list[list[Event]] = [[] for _ in PROMPTS]
+        for row, event in engine.events(PROMPTS, sampling):
+            rows[row].append(event)
+        return rows
+
+    as_ever = answers(1.0)  # of other models nothing is asked
+    monkeypatch.setattr(tokenizer, "plain_typing", True)
+    assert answers(0) == as_ever
+    assert answers(1e-9) == as_ever, "held back for a while, but all of it is said"
+    for row in answers(1.0):  # nobody is that sure
+        assert [event.text for event in row] == [UNSURE, "stop"]
 
 
 def test_sampling_leaves_the_global_generator_alone(tiny_model: GPT, tokenizer: Tokenizer) -> None:
