@@ -26,6 +26,8 @@ from nanochat.tokenizer import Tokenizer
 # itself, but only of questions like those that it was taught.
 UNSURE = "I do not know that."
 MAX_HELD = 32  # tokens that wait until it is clear whether they can be said: a long sentence
+# What is longer is a story or a count. A story could begin in many ways, each of them unlikely.
+LONGER_TEXTS = 0.7  # times the confidence of a sentence is enough
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class _Answer:
         if self.held is None:
             return []
         held, self.held = self.held, None
-        if math.exp(self.log_likelihood / max(1, self.own_tokens)) >= self.min_confidence:
+        least = self.min_confidence if self.done else self.min_confidence * LONGER_TEXTS
+        if math.exp(self.log_likelihood / max(1, self.own_tokens)) >= least:
             return held
         self.done = "stop"
         return [Event("text", UNSURE), Event("done", "stop", self.tokens)]

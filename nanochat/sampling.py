@@ -65,7 +65,7 @@ class Sampling:
     """longest answer, in tokens"""
     seed: Annotated[int | None, Rule(int, 0, MAX_INT)] = None
     """the same seed and question give the same answer (default: different each time)"""
-    min_confidence: Annotated[float, Rule(float, 0, 1)] = 0.77
+    min_confidence: Annotated[float, Rule(float, 0, 1)] = 0.75
     """a model of a small world says that it does not know where it is less sure; 0: off"""
 
     def __post_init__(self) -> None:

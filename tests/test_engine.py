@@ -194,7 +194,7 @@ def test_same_seed_same_answer(tiny_model: GPT, tokenizer: Tokenizer) -> None:
 def test_a_model_of_a_small_world_says_what_it_is_not_sure_of(
     tiny_model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    """Where its tokens are unlikely on average it does not know; longer texts are said as they come."""
+    """Where its tokens are unlikely on average it does not know."""
     engine = Engine(tiny_model, tokenizer)
 
     def answers(min_confidence: float) -> list[list[Event]]:

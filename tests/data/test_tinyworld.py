@@ -254,7 +254,8 @@ def test_comparisons_hold_out_pairs_and_are_true():
             ranks = dict(order.ranks)
             for words, sign in ((order.more, 1), (order.less, -1)):
                 said = re.fullmatch(
-                    rf"(?:Yes, |No, )?(.*) is (?:{'|'.join(words)}) than (.*)\.", str(asked.reply)
+                    rf"(?:Yes, |No, )?(.*) is (?:{'|'.join(words)}) than (.*)\.",
+                    spoken(asked.reply),
                 )
                 pair = said and [x if x in ranks else x[0].lower() + x[1:] for x in said.groups()]
                 if pair and all(x in ranks for x in pair):

@@ -173,7 +173,8 @@ def test_a_world_is_the_source_of_the_run(clone: Clone) -> None:
     folder = clone.home / "my bot"
     folder.mkdir()
     (folder / "world.txt").write_text("name: Otto\n")
-    show = 'PROGRAM=runcpu.sh; begin about; default NANOCHAT_DATA tinyworld; set_flags fixed; echo "$FLAGS"'
+    show = "PROGRAM=runcpu.sh; begin about; default NANOCHAT_DATA tinyworld; set_flags fixed; "
+    show += 'echo "$FLAGS"'
     result = clone.lib(show, NANOCHAT_WORLD="~/my bot")
     assert (result.code, result.out) == (0, f"--data={folder}\n")
     both = clone.lib(show, NANOCHAT_WORLD="~/my bot", NANOCHAT_DATA="tinyworld")

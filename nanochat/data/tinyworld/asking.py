@@ -150,7 +150,9 @@ def compare(world: World, rng: Rng, held: bool) -> Asked | None:
             template = IS_MORE[0]
         text = template.format(**forms, pa=world.plural(bare(a)), pb=world.plural(bare(b)))
         word, other = ("Yes", "No") if first == a else ("No", "Yes")
-        reply = f"{word}, {world.small(first)} is {more} than {second}."
+        # The calculator sees whether the one that is more is the one that was asked about.
+        said = f"{word}, {world.small(first)} is {more} than {second}."
+        reply = with_tool(f"' {bare(first)}'==' {bare(a)}'", first == a, said)
         return Asked(order.kind, typed(rng, text), reply, word, (word,), (other,))
     text = rng.choice(COMPARE).format(**forms)
     reply = f"{capital(first)} is {more} than {second}."

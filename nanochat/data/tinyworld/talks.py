@@ -41,10 +41,10 @@ Turn = tuple[str, str | list[Part]]
 
 # Skills take more practice than facts: with all weights alike the facts are known at 10 minutes,
 # while counting and copying have hardly begun.
-FACTS_PERCENT = 30
+FACTS_PERCENT = 27
 SKILLS: tuple[tuple[Maker, int], ...] = (
     (arithmetic, 16), (number_check, 8), (larger_number, 5), (next_number, 5), (counting, 18),
-    (word_problem, 4), (letter_counting, 12), (spelling, 14), (letters, 10), (repeat, 12),
+    (word_problem, 4), (letter_counting, 9), (spelling, 11), (letters, 9), (repeat, 9),
     (story, 7),
 )  # fmt: skip
 
@@ -56,13 +56,13 @@ def makers(world: World) -> tuple[tuple[Maker, int], ...]:
     if typed_relations(world) or world.never_known:
         found.append((unknown, 24))
     if checkable(world):
-        found.append((yes_no, 20))
+        found.append((yes_no, 24))
     if world.claims:
-        found.append((claim, 20))
+        found.append((claim, 34))
     if world.orders:
-        found.append((compare, 16))
+        found.append((compare, 22))
     if dialogues(world, ("", "start", "end")):
-        found.append((small_talk, 40))
+        found.append((small_talk, 60))
     # Words to spell and count come with the built-in world; so do the skills.
     return (*found, *SKILLS) if "counted" in world.lists else tuple(found)
 
