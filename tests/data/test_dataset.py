@@ -24,6 +24,7 @@ from nanochat.data.shards import (
     write_shard,
 )
 from nanochat.data.tinyworld import World
+from nanochat.system import storage
 from nanochat.system.errors import UserError
 from nanochat.system.log import counted
 
@@ -253,7 +254,7 @@ def test_tinyworld_is_written_once(base_dir: Path, small_tinyworld: list[int]) -
     assert [done for done, _, _ in prepare("tinyworld", 2)] == [1, 2, 3]
     assert sorted(small_tinyworld) == [-1, 0, 1]
     folder = base_dir / "base_data" / "tinyworld"
-    names = ["shard_00000.parquet", "shard_00001.parquet", "validation.parquet"]
+    names = ["shard_00000.parquet", "shard_00001.parquet", "validation.parquet", "world.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
@@ -268,6 +269,17 @@ def test_tinyworld_is_written_once(base_dir: Path, small_tinyworld: list[int]) -
         "Shard 1 tells of the number 0.",
     ]
     assert len(find_source("tinyworld").train_shards) == 3
+
+
+def test_tinyworld_is_written_again_when_the_world_has_changed(
+    base_dir: Path, small_tinyworld: list[int], capsys: pytest.CaptureFixture
+) -> None:
+    list(prepare("tinyworld", 1))
+    notes = base_dir / "base_data" / "tinyworld" / "world.json"
+    storage.write_json(notes, {"built_in": "what an older nanochat had"})
+    list(prepare("tinyworld", 1))
+    assert small_tinyworld == [-1, 0, -1, 0]
+    assert "the built-in world has changed" in capsys.readouterr().out
 
 
 def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path) -> None:
