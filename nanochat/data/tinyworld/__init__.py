@@ -8,7 +8,6 @@ files and no model.
 from nanochat.data.tinyworld.loading import load
 from nanochat.data.tinyworld.questions import Conversation, Message, Part, Question
 from nanochat.data.tinyworld.talks import (
-    REPORTED_ONLY,
     Talks,
     conversations,
     held_out,
@@ -18,7 +17,7 @@ from nanochat.data.tinyworld.texts import SHARD_BYTES, documents, validation_doc
 from nanochat.data.tinyworld.world import World
 
 __all__ = [
-    "REPORTED_ONLY", "SHARD_BYTES", "Conversation", "Message", "Part", "Question", "Talks", "World",
+    "SHARD_BYTES", "Conversation", "Message", "Part", "Question", "Talks", "World",
     "conversations", "documents", "held_out", "load", "validation_conversations",
     "validation_documents",
 ]  # fmt: skip

@@ -86,7 +86,7 @@ def document(path: Path, keys: tuple[str, ...], sections: tuple[str, ...]) -> Do
         if line.text.startswith("[") and line.text.endswith("]"):
             name = line.text[1:-1].strip()
             if name not in sections:
-                raise line.mistake(f"[{name}] is not a section here: use {joined(sections)}")
+                raise line.mistake(f"[{name}] is not a section here: use {', '.join(sections)}")
             section = found.sections.setdefault(name, [])
         elif section is not None:
             section.append(line)
@@ -100,7 +100,9 @@ def field(line: Line, keys: tuple[str, ...]) -> tuple[str, str]:
     """(key, value) of a line `key: value`."""
     key, colon, value = (part.strip() for part in line.text.partition(":"))
     if not colon or key not in keys:
-        raise line.mistake(f"expected one of {joined(keys)}, a colon, and a value: {line.text!r}")
+        raise line.mistake(
+            f"expected one of {', '.join(keys)}, a colon, and a value: {line.text!r}"
+        )
     if not value:
         raise line.mistake(f"'{key}:' has no value")
     return key, value
@@ -112,10 +114,6 @@ def yes_or_no(doc: Document, key: str, default: str) -> bool:
     if said not in ("yes", "no"):
         raise doc.fields[key][0].mistake(f"'{key}: {said}' must be yes or no")
     return said == "yes"
-
-
-def joined(names: tuple[str, ...]) -> str:
-    return ", ".join(names)
 
 
 def entries(found: list[Line]) -> Iterator[tuple[Line, str, tuple[str, ...]]]:

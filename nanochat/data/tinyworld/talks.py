@@ -313,7 +313,6 @@ def validation_conversations(count: int = 400, world: World | None = None) -> li
 
 # ---- the held-out questions
 
-REPORTED_ONLY = ()
 PER_KIND = 40
 WANTED = {"unknown": 80, "story": 30, OWN_WORLD: 200}
 
