@@ -90,10 +90,10 @@ class ChatResult:
         return {kind: self.right[kind] / n for kind, n in sorted(self.asked.items())}
 
     def mean(self) -> float:
-        """Mean over the kinds that count."""
-        # Over kinds and not over questions: a kind with many questions is not more important.
-        counted = self.accuracy().values()
-        return sum(counted) / len(counted)
+        """Mean over the kinds."""
+        # Not over questions: a kind with many questions is not more important.
+        accuracy = self.accuracy().values()
+        return sum(accuracy) / len(accuracy)
 
     def repetition(self) -> float:
         """Share of replies with a repeated 4-gram: small models fall into loops."""

@@ -1,8 +1,8 @@
 """tinyworld, the embedded default data: short English texts and talks about a small true world.
 
-In: nothing but a shard number or a count. Out: documents (str), conversations (lists of
-messages) and held-out questions; the same bytes on every platform. It knows no tokenizer, no
-files and no model.
+In: a world, read from text files (world/ is the built-in one), and a shard number or a count. Out:
+documents (str), conversations (lists of messages) and held-out questions; the same bytes on every
+platform. It knows no tokenizer and no model, and writes nothing.
 """
 
 from nanochat.data.tinyworld.loading import load
