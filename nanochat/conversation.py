@@ -175,10 +175,10 @@ def render_prompt(
 def prompt_with_room(
     conversation: Conversation, tokenizer: Tokenizer, max_seq_len: int, max_new_tokens: int
 ) -> tuple[list[int], int]:
-    """Like render_prompt, with a quarter of the context (or max_new_tokens) left for the answer."""
+    """Like render_prompt, with part of the context (or max_new_tokens) left for the answer."""
     # The answer goes into the same context as the prompt. A prompt that fills it would be answered
-    # with one word.
-    room = min(max_seq_len // 4, max_new_tokens)
+    # with one word. Of 256 tokens 80 are left: a story of tinyworld.
+    room = min(max_seq_len * 5 // 16, max_new_tokens)
     return render_prompt(conversation, tokenizer, max_seq_len - room)
 
 
