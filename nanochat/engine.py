@@ -79,8 +79,9 @@ class _Answer:
             return []
         held, self.held = self.held, None
         least = self.min_confidence if self.done else self.min_confidence * LONGER_TEXTS
-        if math.exp(self.log_likelihood / max(1, self.own_tokens)) >= least:
-            return held
+        sure = math.exp(self.log_likelihood / max(1, self.own_tokens)) >= least
+        if sure and any(event.kind == "text" and event.text.strip() for event in held):
+            return held  # an empty answer tells nobody anything
         self.done = "stop"
         return [Event("text", UNSURE), Event("done", "stop", self.tokens)]
 

@@ -208,6 +208,9 @@ def test_a_model_of_a_small_world_says_what_it_is_not_sure_of(
     monkeypatch.setattr(tokenizer, "plain_typing", True)
     assert answers(0) == as_ever
     assert answers(1e-9) == as_ever, "held back for a while, but all of it is said"
+    tiny_model.lm_head.weight.data[tokenizer.special["<|assistant_end|>"]] *= 1000
+    said = [[event.text for event in row] for row in answers(1e-9)]
+    assert [UNSURE, "stop"] in said, "who would say nothing at all says that it does not know"
     for row in answers(1.0):  # nobody is that sure
         assert [event.text for event in row] == [UNSURE, "stop"]
 
