@@ -87,7 +87,7 @@ class SureOfItself(Engine):
 
 
 def probe(engine: Engine, held_out: Sequence[HeldOut], final: bool) -> Probed:
-    """Ask everything. final: the half of the stranger's test that is for figures only, too."""
+    """Ask everything. final: also the half of the stranger's test that is for figures only."""
     development = load("development")
     sure = SureOfItself(engine.model, engine.tokenizer)
     by_strangers = {

@@ -63,21 +63,24 @@ class _Answer:
         if log_likelihood is not None:
             self.log_likelihood += log_likelihood
             self.own_tokens += 1
-        events = self.take(token)
+        return self.hold(self.take(token))
+
+    def hold(self, events: list[Event]) -> list[Event]:
+        """What can be said by now: nothing until enough is there to decide."""
         if self.held is None:
             return events
         self.held += events
-        return self.decide() if self.done or self.own_tokens >= MAX_HELD else []
+        if not self.done and self.own_tokens < MAX_HELD:
+            return []
+        held, self.held = self.held, None
+        return self.decide(held)
 
-    def decide(self) -> list[Event]:
+    def decide(self, held: list[Event]) -> list[Event]:
         """What was held back, or that it does not know: by the mean likelihood of its tokens.
 
         A geometric mean, as in perplexity: one unlikely word in a long sentence is a choice, many
         are a guess.
         """
-        if self.held is None:
-            return []
-        held, self.held = self.held, None
         least = self.min_confidence if self.done else self.min_confidence * LONGER_TEXTS
         sure = math.exp(self.log_likelihood / max(1, self.own_tokens)) >= least
         if sure and any(event.kind == "text" and event.text.strip() for event in held):
@@ -114,14 +117,6 @@ class _Answer:
             text = self.decoder.decode(tokenizer.pieces[token])
             return [Event("text", text)] if text else []
         return []
-
-    def end_held(self, why: str) -> list[Event]:
-        """Close the answer where the room ends, and say what was held back."""
-        events = self.end(why)
-        if self.held is None:
-            return events
-        self.held += events
-        return self.decide()
 
     def end(self, why: str) -> list[Event]:
         """Close the answer: the rest of a broken character, and why it ended."""
@@ -204,7 +199,7 @@ class Engine:
                 logits = self.decode_one_token(tokens, cache)
         for row, answer in enumerate(answers):
             if not answer.done:
-                for event in answer.end_held("length"):
+                for event in answer.hold(answer.end("length")):
                     yield row, event
 
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Event]:

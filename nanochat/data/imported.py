@@ -90,10 +90,14 @@ def scan(folder: Path) -> Found:
 
 
 def shard_folder(folder: Path) -> Path:
-    """Where the import of a folder is kept: its name, and a hash, since many are called "data"."""
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name)[:40] or "text"
-    mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
-    return storage.base_dir() / "base_data" / "imported" / f"{name}-{mark}"
+    """Where the import of a folder is kept."""
+    return storage.base_dir() / "base_data" / "imported" / own_name(folder, "text")
+
+
+def own_name(folder: Path, unnamed: str) -> str:
+    """A name for what is made of a folder: its own, and a hash, since many are called "data"."""
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name)[:40] or unnamed
+    return f"{name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
 def import_folder(folder: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from nanochat.data.imported import own_name
 from nanochat.data.tinyworld.loading import BUILT_IN, is_added, load
 from nanochat.data.tinyworld.reading import mistakes_of_files
 from nanochat.data.tinyworld.world import World
@@ -59,14 +60,11 @@ def folder_of(data: str) -> Path:
 
 
 def shard_folder(data: str) -> Path:
-    """Where a world's text is kept: its name, and a hash, since many are called "mybot"."""
+    """Where a world's text is kept."""
     base = storage.base_dir() / "base_data"
     if data == TINYWORLD:
         return base / TINYWORLD
-    folder = folder_of(data).resolve()
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.name)[:40] or "world"
-    mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
-    return base / "worlds" / f"{name}-{mark}"
+    return base / "worlds" / own_name(folder_of(data).resolve(), "world")
 
 
 def describe(data: str, num_shards: int) -> str:

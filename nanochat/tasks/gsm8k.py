@@ -59,7 +59,7 @@ def _same(result: str, written: str) -> bool:
     value = number(written)
     try:
         calculated = float(result)
-    except ValueError:  # the calculator knows letters and truth values, too
+    except ValueError:  # the calculator also knows letters and truth values
         return False
     # People round what they write down: 1/3=0.33.
     return value is not None and abs(calculated - value) < 0.005 * max(1.0, abs(value))

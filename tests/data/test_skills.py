@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.data.tinyworld import calls, letters, numbers, sums
+from nanochat.data.tinyworld import calls, english, letters, numbers, sums
 from nanochat.data.tinyworld.questions import Asked, Question, spoken
 from nanochat.data.tinyworld.rng import Rng
 from nanochat.tasks import spelling_bee
@@ -283,7 +283,7 @@ def test_what_comes_next() -> None:
 
 def in_digits(text: str) -> str:
     """The text with digits for the numbers that are said in words."""
-    words = {sums.in_words(n): str(n) for n in range(100, -1, -1)}
+    words = {english.in_words(n): str(n) for n in range(100, -1, -1)}
     longest_first = "|".join(sorted(words, key=len, reverse=True))
     return re.sub(rf"\b(?:{longest_first})\b", lambda word: words[word[0]], text.lower())
 

@@ -72,7 +72,7 @@ def yes_no(world: World, rng: Rng, held: bool) -> Asked | None:
         y = said if is_so else rng.choice(wrong)
         relation = world.relations[fact.relation]
         claim = world.small(world.fill(relation.say[0], fact.x, y)).rstrip(".")
-        checks = [world.fill(check, fact.x, y) for check in relation.check if fits(check, fact.x)]
+        checks = [*world.filled(relation.check, fact.x, y)]
         question = rng.choice([*checks, *checks, f"Is it true that {claim}"])
         if is_held_out(wording_key(question)) == held:
             break

@@ -57,3 +57,24 @@ def plural(noun: str, irregular: Mapping[str, str] = {}, mass: Collection[str] =
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + "s"
+
+
+SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+
+def in_words(n: int, between: str = " ") -> str:
+    """A number from 0 to 100 in words.
+
+    >>> in_words(7), in_words(25), in_words(40, "-"), in_words(99, "-")
+    ('seven', 'twenty five', 'forty', 'ninety-nine')
+    """
+    if n < 20:
+        return SMALL[n]
+    if n == 100:
+        return "one hundred"
+    tens, ones = TENS[n // 10 - 2], n % 10
+    return f"{tens}{between}{SMALL[ones]}" if ones else tens

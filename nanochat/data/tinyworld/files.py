@@ -5,7 +5,8 @@ Whoever writes a world need not program, so every mistake names the file, the li
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from nanochat.system.errors import UserError
 
 MAX_LINE = 1000  # characters; a longer one is a pasted page, not a sentence
 MAX_BYTES = 20_000_000
+SLOT = re.compile(r"\{(\w*)\}")  # {x}: what stands in for it differs from fact to fact
 
 
 class Line(NamedTuple):
@@ -56,6 +58,17 @@ def lines(path: Path) -> list[Line]:
         if not text.startswith("#"):
             out.append(line)
     return out
+
+
+def check_slots(found: Iterable[Line], known: Collection[str]) -> None:
+    """Raises UserError for a {slot} that does not exist here, and for a single brace."""
+    for line in found:
+        for slot in SLOT.findall(line.text):
+            if slot not in known:
+                listed = ", ".join(f"{{{name}}}" for name in sorted(known))
+                raise line.mistake(f"{{{slot}}} does not exist here: {listed} do")
+        if re.search("[{}]", SLOT.sub("", line.text)):
+            raise line.mistake("a single { or }: write {x}, or leave it out")
 
 
 class Document(NamedTuple):

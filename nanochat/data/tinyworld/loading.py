@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from nanochat.data.tinyworld.english import bare
-from nanochat.data.tinyworld.files import Line, document, lines
+from nanochat.data.tinyworld.files import SLOT, Line, lines
 from nanochat.data.tinyworld.keys import plain, wording_key
-from nanochat.data.tinyworld.reading import no_world, read_folder
-from nanochat.data.tinyworld.world import SLOT, Fact, Relation, Talk, Turn, World, fits
+from nanochat.data.tinyworld.reading import head_of, read_folder
+from nanochat.data.tinyworld.world import Fact, Relation, Talk, Turn, World
 from nanochat.system.errors import UserError
 
 BUILT_IN = Path(__file__).with_name("world")
@@ -25,31 +25,29 @@ def load(folder: Path | None = None) -> World:
     Raises UserError that names file, line and remedy.
     """
     if folder is None:
-        return _finished(read_folder(BUILT_IN, {}, own=False))
-    if not is_added(folder):
-        return _without_conflicts(_finished(read_folder(folder, {}, own=True)))
-    built_in = read_folder(BUILT_IN, {}, own=False)
-    return _without_conflicts(
-        _finished(_merged(built_in, read_folder(folder, built_in.lists, own=True)))
-    )
-
-
-def _without_conflicts(world: World) -> World:
-    """Raises UserError where one question of somebody's own world has two answers."""
-    old = set(conflicts(load()))
-    new = [line for line in conflicts(world) if line not in old]
-    if new:
-        more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
-        raise UserError(f"one question has two answers{more}: {new[0]}")
+        return _finished(_built_in())
+    if is_added(folder):
+        read = _merged(_built_in(), read_folder(folder, _built_in().lists, own=True))
+    else:
+        read = read_folder(folder, {}, own=True)
+    world = _finished(read)
+    # The built-in world has none: a test sees to that.
+    found = conflicts(world)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(f"one question has two answers{more}: {found[0]}")
     return world
+
+
+@cache
+def _built_in() -> World:
+    """Its files as they are, still to be finished: alone, or together with a world of one's own."""
+    return read_folder(BUILT_IN, {}, own=False)
 
 
 def is_added(folder: Path) -> bool:
     """Whether a world of one's own is learned together with the built-in one."""
-    path = folder / "world.txt"
-    if not path.is_file():
-        raise no_world(folder)
-    head = document(path, ("name", "with"), ())
+    head = head_of(folder)
     with_world = head.one("with", "tinyworld")
     if with_world not in ("tinyworld", "nothing"):
         raise head.fields["with"][0].mistake(f"'with: {with_world}' must be tinyworld or nothing")
@@ -59,10 +57,16 @@ def is_added(folder: Path) -> bool:
 def _merged(built_in: World, own: World) -> World:
     """Both; where they differ, one's own counts."""
     asked = {
-        wording_key(text) for relation in own.relations.values() for text in _asks(own, relation)
+        key for relation in own.relations.values() for key in _keys(own, relation, relation.facts)
     }
+    # Somebody may ask in a file of another name what ours answers; two answers would be learned.
     relations = {
-        name: replace(relation, facts=_not_asked(built_in, relation, asked))
+        name: replace(
+            relation,
+            facts=tuple(
+                fact for fact in relation.facts if not asked & _keys(built_in, relation, (fact,))
+            ),
+        )
         for name, relation in built_in.relations.items()
     }
     for name, relation in own.relations.items():
@@ -86,23 +90,9 @@ def _merged(built_in: World, own: World) -> World:
     )
 
 
-def _asks(world: World, relation: Relation) -> Iterator[str]:
-    for fact in relation.facts:
-        yield from (world.fill(ask, fact.x, "") for ask in relation.ask if fits(ask, fact.x))
-
-
-def _not_asked(world: World, relation: Relation, asked: set[str]) -> tuple[Fact, ...]:
-    """The facts that no question of somebody's own world asks for in other words."""
-    if not asked:
-        return relation.facts
-    return tuple(
-        fact
-        for fact in relation.facts
-        if not any(
-            fits(ask, fact.x) and wording_key(world.fill(ask, fact.x, "")) in asked
-            for ask in relation.ask
-        )
-    )
+def _keys(world: World, relation: Relation, facts: Iterable[Fact]) -> set[str]:
+    """The keys of all direct questions for some facts of a relation."""
+    return {wording_key(text) for fact in facts for text in world.filled(relation.ask, fact.x)}
 
 
 def _by_name(before: tuple, own: tuple) -> tuple:
@@ -123,6 +113,7 @@ def _finished(world: World) -> World:
         name: replace(relation, facts=_backwards(world, relation)) if relation.reverse else relation
         for name, relation in world.relations.items()
     }
+    # "Name a fruit" has as many right answers as the whole world has fruits.
     examples = relations.get("example")
     if examples:
         members = _members(relations)
@@ -131,6 +122,7 @@ def _finished(world: World) -> World:
             for f in examples.facts
         )
         relations["example"] = replace(examples, facts=facts)
+    # What a file calls outside may be known by another file, or by somebody's own world.
     known = {
         bare(text).lower() for r in relations.values() for f in r.facts for text in (f.x, *f.accept)
     }
@@ -138,7 +130,7 @@ def _finished(world: World) -> World:
         kind: tuple(item for item in found if bare(item).lower() not in known)
         for kind, found in world.outside.items()
     }
-    _check_slots(world)
+    _check_lists(world)
     return replace(world, relations=relations, outside=outside, talks=_called(world))
 
 
@@ -164,16 +156,15 @@ def _called(world: World) -> tuple[Talk, ...]:
     return tuple(out)
 
 
-def _check_slots(world: World) -> None:
+def _check_lists(world: World) -> None:
     """Raises UserError for a {list} in talk that does not exist."""
+    # Only here are the lists of both worlds known.
     for talk in world.talks:
         allowed = {*world.lists, "bot", *(("last",) if talk.at == "after" else ())}
         for turn in talk.turns:
             for text in (*turn.said, turn.reply):
                 if not set(SLOT.findall(text)) <= allowed or re.search("[{}]", SLOT.sub("", text)):
-                    number = next(
-                        (line.number for line in lines(talk.path) if text[:-1] in line.text), 1
-                    )
+                    number = next((i.number for i in lines(talk.path) if text[:-1] in i.text), 1)
                     raise Line(talk.path, number, text).mistake(
                         f"{text!r}: a name in braces must be that of a file in lists/"
                     )
@@ -228,9 +219,8 @@ def conflicts(world: World) -> list[str]:
     for relation in world.relations.values():
         for fact in relation.facts:
             reply = world.fill(relation.say[0], fact.x, fact.y)
-            for template in (*relation.ask, *relation.noun):
-                if fits(template, fact.x):
-                    add(world.fill(template, fact.x, ""), reply, f"facts/{relation.name}.txt")
+            for text in world.filled((*relation.ask, *relation.noun), fact.x):
+                add(text, reply, f"facts/{relation.name}.txt")
     key = plain  # of what is said in passing a greeting may be all
     answers = {plain(text): answer for text, answer in answers.items()}
     for talk in world.talks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nanochat.data.tinyworld.calls import called, typed_with
+from nanochat.data.tinyworld.english import in_words
 from nanochat.data.tinyworld.keys import is_held_out
 from nanochat.data.tinyworld.questions import Asked
 from nanochat.data.tinyworld.rng import Rng
@@ -16,7 +17,6 @@ from nanochat.data.tinyworld.sums import (
     IN_WORDS,
     SIGNED,
     SPOKEN,
-    in_words,
     operands,
     sum_key,
     worked_out,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nanochat.data.tinyworld.english import bare, listed
+from nanochat.data.tinyworld.english import bare, in_words, listed
 from nanochat.data.tinyworld.files import (
     Document,
     Line,
     blocks,
+    check_slots,
     document,
     entries,
     field,
@@ -22,7 +24,6 @@ from nanochat.data.tinyworld.files import (
 )
 from nanochat.data.tinyworld.world import (
     OWN_WORLD,
-    SLOT,
     Claims,
     Fact,
     Memory,
@@ -37,21 +38,11 @@ from nanochat.system.errors import UserError
 
 # In twenty minutes on two cores a model reads about 200,000 questions, and a fact takes about 40.
 MAX_FACTS = 4000
-NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        listed(
-            """
-    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
-    fifteen sixteen seventeen eighteen nineteen twenty
-    """
-        )
-    )
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100"}
+NUMBERS = {in_words(n): str(n) for n in (*range(21), 30, 40, 50, 60)} | {"hundred": "100"}
 DIGITS = {digits: word for word, digits in NUMBERS.items()}
 FACTS = ("kind", "of", "say", "ask", "clause", "noun", "it", "check", "new", "follow", "reverse")
-CLAIMS = ("kind", "of", "ask", "yes", "no")
-ORDER = ("kind", "of", "more", "less", "most", "least")
+CLAIMS = ("kind", "ask", "yes", "no")
+ORDER = ("kind", "more", "less", "most", "least")
 TALK = ("kind", "at", "frames")
 MEMORY = (
     "kind", "often", "say", "reply", "ask", "answer", "change", "confirm", "yes", "no", "from",
@@ -65,22 +56,23 @@ ANSWER = re.compile(r"\{[yYm]\}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .'-]{0,39}")
 
 
-def no_world(folder: Path) -> UserError:
-    return UserError(
-        f"{folder} has no world.txt, so it is not a world: add one with a line such as "
-        "'name: Mybot' (python -m scripts.world --new NEW-FOLDER writes a whole example)"
-    )
+def head_of(folder: Path) -> Document:
+    """world.txt, which makes a folder a world."""
+    path = folder / "world.txt"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no world.txt, so it is not a world: add one with a line such as "
+            "'name: Mybot' (python -m scripts.world --new NEW-FOLDER writes a whole example)"
+        )
+    return document(path, ("name", "with"), ())
 
 
 def read_folder(folder: Path, known: Mapping[str, tuple[str, ...]], own: bool) -> World:
     """The files of one folder; relations that are read backwards are still without facts.
 
-    known: lists that its files may use besides their own.
+    known: lists that its files may use in addition to their own.
     """
-    head_path = folder / "world.txt"
-    if not head_path.is_file():
-        raise no_world(folder)
-    head = document(head_path, ("name", "with"), ())
+    head = head_of(folder)
     name = head.one("name", "nanochat")
     if not NAME.fullmatch(name):
         raise head.fields["name"][0].mistake(
@@ -107,6 +99,7 @@ def read_folder(folder: Path, known: Mapping[str, tuple[str, ...]], own: bool) -
             f"{folder}: {len(world.facts):,} facts, and {MAX_FACTS:,} are what so small a model "
             "can learn: leave some out"
         )
+    # Last, because what can be remembered is drawn from the lists.
     lists = {**known, **world.lists}
     memories = tuple(_memory(p, lists) for p in found.of("memory"))
     return replace(world, memories=memories)
@@ -151,17 +144,6 @@ def _filled(path: Path) -> list[Line]:
     return [line for line in lines(path) if line.text]
 
 
-def _slots(values: list[Line], allowed: frozenset[str]) -> None:
-    """Raises UserError for a {slot} that does not exist here."""
-    for line in values:
-        for slot in SLOT.findall(line.text):
-            if slot not in allowed:
-                known = ", ".join(f"{{{name}}}" for name in sorted(allowed))
-                raise line.mistake(f"{{{slot}}} does not exist here: {known} do")
-        if line.text.count("{") != len(SLOT.findall(line.text)) or "}" in SLOT.sub("", line.text):
-            raise line.mistake("a single { or }: write {x}, or leave it out")
-
-
 def _relation(path: Path, own: bool, with_facts: bool = True) -> Relation:
     doc = document(path, FACTS if with_facts else ("of", "ask"), ("facts",) if with_facts else ())
     for key in ("say", "ask", "clause", "noun", "check", "new", "it"):
@@ -169,6 +151,7 @@ def _relation(path: Path, own: bool, with_facts: bool = True) -> Relation:
     reverse = doc.one("reverse", "")
     facts, seen = [], dict[str, int]()
     for line, x, values in entries(doc.sections.get("facts", [])):
+        # Ours tells "orange", the color, from "an orange"; somebody's "Mary" and "mary" are a slip.
         plainly = bare(x).lower() if own else x
         if plainly in seen:
             raise line.mistake(
@@ -204,7 +187,7 @@ _EXAMPLE = {"of": "animal", "say": "{X} was born in {y}.", "ask": "When was {x} 
 def _templates(doc: Document, key: str) -> None:
     """Checks the templates of a key; a question loses its mark, a sentence gets one."""
     found = doc.fields.get(key, [])
-    _slots(found, FACT_SLOTS)
+    check_slots(found, FACT_SLOTS)
     for i, line in enumerate(found):
         if key == "say":
             if not (THING.search(line.text) and ANSWER.search(line.text)):
@@ -219,6 +202,7 @@ def _templates(doc: Document, key: str) -> None:
             raise line.mistake(
                 f"{{y}} gives the answer away (a 'check:' may have it): {line.text!r}"
             )
+        # What is put around a question brings the mark that fits.
         found[i] = line._replace(text=line.text.rstrip("?.! "))
 
 
@@ -238,7 +222,7 @@ def _claims(path: Path) -> Claims:
     for key in ("ask", "yes", "no"):
         if not doc.fields.get(key):
             raise UserError(f"{path}: no line '{key}:'")
-        _slots(doc.fields[key], FACT_SLOTS)
+        check_slots(doc.fields[key], FACT_SLOTS)
     pairs: dict[str, tuple[tuple[str, str], ...]] = {}
     where: dict[tuple[str, str], tuple[str, int]] = {}
     for section in ("true", "false"):
@@ -252,8 +236,7 @@ def _claims(path: Path) -> Claims:
     if not pairs["true"] or not pairs["false"]:
         raise UserError(f"{path}: it needs lines in [true] and in [false]")
     return Claims(
-        path.stem, doc.one("kind", path.stem), doc.one("of", ""), doc.all("ask"),
-        doc.one("yes", ""),
+        path.stem, doc.one("kind", path.stem), doc.all("ask"), doc.one("yes", ""),
         doc.one("no", ""), pairs["true"], pairs["false"],
     )  # fmt: skip
 
@@ -328,7 +311,7 @@ def _memory(path: Path, lists: Mapping[str, tuple[str, ...]]) -> Memory:
     for key in ("say", "reply", "ask", "answer"):
         if not doc.fields.get(key):
             raise UserError(f"{path}: no line '{key}:'")
-        _slots(doc.fields[key], MEMORY_SLOTS)
+        check_slots(doc.fields[key], MEMORY_SLOTS)
 
     def named(line: Line, value: str) -> tuple[str, ...]:
         name = value.strip("{}")
@@ -364,29 +347,29 @@ def mistakes_of_files(folder: Path, known: Mapping[str, tuple[str, ...]]) -> lis
     """The first mistake of each file, read by itself. known: lists that it may use as well."""
     found: list[str] = []
 
-    def try_to(function: Callable[..., Any], path: Path, *more: Any) -> Any:
+    def try_to(reader: Callable[[Path], Any], path: Path) -> Any:
         try:
-            return function(path, *more)
+            return reader(path)
         except UserError as error:
             found.append(str(error))
 
-    if (folder / "world.txt").is_file():
-        try_to(document, folder / "world.txt", ("name", "with"), ())
+    has_head = (folder / "world.txt").is_file()
+    if has_head:
+        try_to(head_of, folder)
     files = try_to(_Files, folder)
-    if files is None or not (folder / "world.txt").is_file():
+    if files is None or not has_head:
         return found
     lists = {path.stem: try_to(items, path) or () for path in files.of("lists")}
-    for path in files.of("lists/outside"):
-        try_to(items, path)
-    for path in files.of("memory"):
-        try_to(_memory, path, {**known, **lists})
-    for path in files.of("unknown"):
-        try_to(_relation, path, True, False)
-    by_folder = {"facts": _relation, "talk": _talks}
-    for place, function in by_folder.items():
+    readers: dict[str, Callable[[Path], Any]] = {
+        "lists/outside": items,
+        "memory": partial(_memory, lists={**known, **lists}),
+        "unknown": partial(_relation, own=True, with_facts=False),
+        "facts": partial(_relation, own=True),
+        "talk": partial(_talks, own=True),
+        "claims": _claims,
+        "order": _order,
+    }
+    for place, reader in readers.items():
         for path in files.of(place):
-            try_to(function, path, True)
-    for place, function in {"claims": _claims, "order": _order}.items():
-        for path in files.of(place):
-            try_to(function, path)
+            try_to(reader, path)
     return found

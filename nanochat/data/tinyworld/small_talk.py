@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import cache
 
 from nanochat.data.tinyworld.english import listed
+from nanochat.data.tinyworld.files import SLOT
 from nanochat.data.tinyworld.keys import is_held_out, plain
 from nanochat.data.tinyworld.questions import TRIES, Asked
 from nanochat.data.tinyworld.rng import Rng, Weighted
 from nanochat.data.tinyworld.slips import typed
-from nanochat.data.tinyworld.world import SLOT, Talk, World
+from nanochat.data.tinyworld.world import Talk, World
 
 ASKING = frozenset(
     listed("Who What Whats How Are Is Do Can Where Did Am Why When Which Will Would Could")

@@ -7,15 +7,14 @@ stories differ only if the question makes them differ.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanochat.data.tinyworld import files
-from nanochat.data.tinyworld.english import article, bare, capital
+from nanochat.data.tinyworld.english import article, bare, capital, listed
 from nanochat.data.tinyworld.files import Line
 from nanochat.data.tinyworld.keys import is_held_out, wording_key
 from nanochat.data.tinyworld.made_up import invented
@@ -38,25 +37,9 @@ NAME_LISTS = {  # names: -> the lists of her names and of his
 PRONOUNS = {"he": ("his", "him"), "she": ("her", "her"), "it": ("its", "it")}
 # One asker in eight wants a story about what nobody has heard of, which is a hero of this kind.
 UNHEARD_OF = "creature"
-HERO_SLOTS = frozenset(
-    slot
-    for name in (
-        "x",
-        "n",
-        "the",
-        "he",
-        "his",
-        "him",
-        "name",
-        "such",
-        "lives",
-        "friend",
-        "the_friend",
-    )
-    for slot in (name, capital(name))
-)
+HERO = listed("x n the he his him name such lives friend the_friend")
+HERO_SLOTS = frozenset((*HERO, *map(capital, HERO)))
 PART_HELD_OUT = 6
-SLOT = re.compile(r"\{(\w*)\}")
 
 
 @dataclass(frozen=True)
@@ -171,10 +154,6 @@ def library(world: World) -> Library:
     return Library(kinds, tuple(plots), {k: tuple(v) for k, v in wordings.items()}, tuple(abouts))
 
 
-def has_stories(world: World) -> bool:
-    return bool(library(world).subjects)
-
-
 Block = dict[str, list[Line]]  # key -> its values
 
 
@@ -218,19 +197,12 @@ def _pair(line: Line) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _check_slots(found: Iterable[Line], known: Collection[str]) -> None:
-    for line in found:
-        for slot in SLOT.findall(line.text):
-            if slot not in known:
-                raise line.mistake(f"{{{slot}}} does not exist here: {', '.join(sorted(known))} do")
-
-
 def _add_subjects(kinds: dict[str, Kind], block: Block) -> None:
     name = _one(block, "subject", "kind")
     if name not in kinds:
         kinds[name] = Kind(_one(block, "kind", "names", tuple(NAME_LISTS)), [], {})
     kind = kinds[name]
-    _check_slots(block.get("open", ()), HERO_SLOTS)
+    files.check_slots(block.get("open", ()), HERO_SLOTS)
     for key in ("open", "like", "lives", "friend"):
         values = [part for line in block.get(key, ()) for part in _parts(line, "|")]
         kind.texts.setdefault(key, []).extend(values)
@@ -257,7 +229,9 @@ def _plot(block: Block, kinds: Mapping[str, Kind]) -> Plot:
         slot, values = _pair(line)
         draws[slot] = _parts(line._replace(text=values), "|")
     known = HERO_SLOTS | set(draws) | set(map(capital, draws))
-    _check_slots((line for key in ("tell", "end", "ask") for line in block.get(key, ())), known)
+    files.check_slots(
+        (line for key in ("tell", "end", "ask") for line in block.get(key, ())), known
+    )
     asks = []
     for line in block.get("ask", ()):
         question, rest = _pair(line)
@@ -401,7 +375,7 @@ def about_story(world: World, rng: Rng, before: AskedStory, held: bool = False) 
 
 def _fits(template: str, told: Story) -> bool:
     """Whether the story has everything that the template asks for."""
-    return all(slot in told.slots for slot in SLOT.findall(template))
+    return all(slot in told.slots for slot in files.SLOT.findall(template))
 
 
 def _asked(world: World, rng: Rng, text: str, told: Story) -> AskedStory:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from nanochat.data.tinyworld.calls import called, result_of, typed_with
-from nanochat.data.tinyworld.english import capital
+from nanochat.data.tinyworld.english import capital, in_words
 from nanochat.data.tinyworld.keys import is_held_out
 from nanochat.data.tinyworld.questions import Asked, Part
 from nanochat.data.tinyworld.rng import Rng, Weighted
@@ -30,25 +30,6 @@ SPOKEN = {
     "/": "divided by",
     "**": "to the power of",
 }
-SMALL = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-
-
-def in_words(n: int, between: str = " ") -> str:
-    """A number from 0 to 100 in words.
-
-    >>> in_words(7), in_words(25), in_words(40, "-"), in_words(99, "-")
-    ('seven', 'twenty five', 'forty', 'ninety-nine')
-    """
-    if n < 20:
-        return SMALL[n]
-    if n == 100:
-        return "one hundred"
-    tens, ones = TENS[n // 10 - 2], n % 10
-    return f"{tens}{between}{SMALL[ones]}" if ones else tens
 
 
 def aloud(expression: str) -> str:
@@ -325,7 +306,7 @@ def follow_up(
 
 
 def follow_ups(world: World, rng: Rng, asked: Asked) -> list[tuple[str, str | list[Part]]]:
-    """One to three turns that continue with the last result; none where there is no result."""
+    """One to three turns that continue with the last result; none if there isn't one."""
     result, turns = result_of(asked.reply), list[tuple[str, str | list[Part]]]()
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if result is None or not re.fullmatch(r"-?\d{1,7}(?:\.\d{1,2})?", result):

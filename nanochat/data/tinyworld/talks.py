@@ -51,7 +51,7 @@ SKILLS: tuple[tuple[Maker, int], ...] = (
 
 @cache
 def makers(world: World) -> tuple[tuple[Maker, int], ...]:
-    """What this world can ask besides its facts, with weights."""
+    """What this world can ask in addition to its facts, with weights."""
     found: list[tuple[Maker, int]] = []
     if typed_relations(world) or world.never_known:
         found.append((unknown, 24))

@@ -202,7 +202,9 @@ NUMBER_WORDS = listed("two three four five six seven eight nine ten eleven twelv
 NEAR_ANIMALS = ("dog", "cat", "bird", "rabbit", "mouse", "squirrel")
 
 
-ASKING = frozenset(listed("What Which Where Who How When Why Can Do Does Is Are In At From On"))
+SPOKEN_QUESTIONS = frozenset(
+    listed("What Which Where Who How When Why Can Do Does Is Are In At From On")
+)
 
 
 def beat(world: World, rng: Rng, fact: Fact, slots: dict[str, str]) -> str:
@@ -210,7 +212,7 @@ def beat(world: World, rng: Rng, fact: Fact, slots: dict[str, str]) -> str:
     template = rng.choice(FACT_BEATS)
     indirect = clauses(world, fact)
     # Nobody says "Capital France?" aloud.
-    questions = [q for q in bare_questions(world, fact) if q.split()[0] in ASKING]
+    questions = [q for q in bare_questions(world, fact) if q.split()[0] in SPOKEN_QUESTIONS]
     # The files of a relation need not have both, and what is held out is not written down here.
     indirect = tuple(c for c in indirect if not is_held_out(wording_key(c)))
     if ("{Q}" in template and not questions) or ("{c}" in template and not indirect):
@@ -365,7 +367,7 @@ def talk(world: World, rng: Rng, deal: Dealer) -> str:
 
 @cache
 def chat_makers(world: World) -> tuple[Maker, ...]:
-    """What base text has besides facts: nothing that is held out by operands written elsewhere."""
+    """What base text asks in addition to facts: nothing whose held-out operands it also writes."""
     wanted = (unknown, yes_no, compare, spelling)
     known = [maker for maker, _ in makers(world)]
     return tuple(maker for maker in wanted if maker in known) or tuple(known) or (unknown,)

@@ -41,6 +41,7 @@ def typed_relations(world: World) -> tuple[str, ...]:
 @cache
 def known_elsewhere(world: World, relation: str) -> tuple[str, ...]:
     """Things of the right type that the world knows something else of."""
+    # Another relation may answer the same words: "What is a nurse" is not in category.txt.
     asked = world.relations[relation]
     here = {fact.x for fact in asked.facts}
     same_words = {
@@ -83,6 +84,7 @@ def _in_the_manner_of(relation: Relation, x: str) -> str:
 
 def never_known(world: World, rng: Rng, held: bool) -> str | None:
     """A known thing or person, asked for what no world knows: how much a cow costs."""
+    # Of what is known and of what is not: it is the question that has no answer, not the thing.
     relation = rng.choice(world.never_known)
     pool = (*world.things.get(relation.of, ()), *world.outside.get(relation.of, ()))
     if not pool:
@@ -123,11 +125,10 @@ def _openings(world: World) -> tuple[str, ...]:
     """What anything that is answered begins with."""
     said = (text for t in world.talks if t.kind != "unknown" for text in t.turns[0].said)
     asked = (
-        world.fill(ask, fact.x, "")
+        text
         for relation in world.relations.values()
         for fact in relation.facts
-        for ask in relation.ask[:2]
-        if fits(ask, fact.x)
+        for text in world.filled(relation.ask[:2], fact.x)
     )
     return tuple(text for text in (*said, *asked) if "{" not in text)
 

@@ -45,7 +45,7 @@ NEW_FRAMES = (
 )  # fmt: skip
 # The clauses that fit after "asked" or "I wonder": not "the capital of France".
 INDIRECT = re.compile(r"(?:[a-z]+ )?(?:what|which|where|who|how|when|why|if|whether)\b")
-TRIES = 60  # draws until a wording is of the right half; a thing may have none
+WORDING_TRIES = 60  # draws until a wording is of the right half; a thing may have none
 
 
 def is_indirect(clause: str) -> bool:
@@ -57,11 +57,10 @@ def is_indirect(clause: str) -> bool:
 def known_questions(world: World) -> frozenset[str]:
     """The keys of every question that has an answer: not knowing it would be false."""
     return frozenset(
-        wording_key(world.fill(form, fact.x, ""))
+        wording_key(text)
         for relation in world.relations.values()
-        for form in (*relation.ask, *relation.noun, *relation.clause)
         for fact in relation.facts
-        if fits(form, fact.x)
+        for text in world.filled((*relation.ask, *relation.noun, *relation.clause), fact.x)
     )
 
 
@@ -72,7 +71,7 @@ def asking(
 
     None: x has no such wording. held None: any. known False: only what has no answer.
     """
-    for _ in range(TRIES):
+    for _ in range(WORDING_TRIES):
         roll = rng.below(100)
         if relation.noun and roll < 20:
             form, frames = rng.choice(relation.noun), NOUN_FRAMES
@@ -83,9 +82,10 @@ def asking(
         if not fits(form, x):
             continue
         words = world.fill(form, x, "")
-        if held is not None and is_held_out(wording_key(words)) != held:
+        key = wording_key(words)
+        if held is not None and is_held_out(key) != held:
             continue
-        if not known and wording_key(words) in known_questions(world):
+        if not known and key in known_questions(world):
             continue
         frame = rng.weighted(frames)
         if "wonder " in frame and not is_indirect(words):
@@ -100,24 +100,22 @@ def asking(
 def new_wording(world: World, rng: Rng, fact: Fact) -> str | None:
     """A wording that no training text has."""
     relation = world.relations[fact.relation]
-    templates = [world.fill(t, fact.x, "") + "?" for t in relation.new if fits(t, fact.x)]
-    templates += [f.format(c=c) for f in NEW_FRAMES for c in clauses(world, fact)]
-    return rng.choice(templates) if templates else None
+    texts = [text + "?" for text in world.filled(relation.new, fact.x)]
+    texts += [frame.format(c=c) for frame in NEW_FRAMES for c in clauses(world, fact)]
+    return rng.choice(texts) if texts else None
 
 
 @cache
 def clauses(world: World, fact: Fact) -> tuple[str, ...]:
     """What stands after "asked": "where a bee lives"."""
     found = world.relations[fact.relation].clause
-    return tuple(world.fill(c, fact.x, "") for c in found if is_indirect(c) and fits(c, fact.x))
+    return tuple(world.filled(filter(is_indirect, found), fact.x))
 
 
 @cache
 def bare_questions(world: World, fact: Fact) -> tuple[str, ...]:
     """The direct questions that are taught, with nothing around them."""
-    asks = (
-        world.fill(t, fact.x, "") for t in world.relations[fact.relation].ask if fits(t, fact.x)
-    )
+    asks = world.filled(world.relations[fact.relation].ask, fact.x)
     return tuple(q + "?" for q in asks if not is_held_out(wording_key(q)))
 
 
@@ -127,7 +125,7 @@ def sayings(world: World, fact: Fact) -> tuple[str, ...]:
     say = world.relations[fact.relation].say
     if fact.relation == "category" and (fact.x[0].isupper() or fact.x.startswith("the ")):
         say = say[:1]  # not "Monday is a kind of day"
-    return tuple(world.fill(t, fact.x, fact.y) for t in say if fits(t, fact.x))
+    return tuple(world.filled(say, fact.x, fact.y))
 
 
 def statement(world: World, fact: Fact) -> str:

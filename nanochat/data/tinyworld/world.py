@@ -6,7 +6,7 @@ loading.py makes one from text files; docs/world.md says what the files look lik
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,6 @@ from nanochat.data.tinyworld import english
 from nanochat.data.tinyworld.english import bare, capital
 
 OWN_WORLD = "own_world"  # the kind of what is held out of a world of one's own
-SLOT = re.compile(r"\{(\w*)\}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,6 @@ class Claims:
 
     name: str
     kind: str
-    of: str
     ask: tuple[str, ...]
     yes: str
     no: str
@@ -166,25 +164,25 @@ class World:
         """The template with a thing and its answer in it."""
         n, m = bare(x), bare(y)
         p = self.plural(n)
-        u, middle, v = (
-            re.split(r" (in|on) ", x, maxsplit=1) if re.search(" (in|on) ", x) else (x, "", "")
-        )
-        v = f"{middle} {v}"
+        # "days in a week" is counted, and asked for, in two parts.
+        u, *rest = re.split(r" (?=(?:in|on) )", x, maxsplit=1)
+        v = rest[0] if rest else " "
         return template.format(
             x=x, X=capital(x), n=n, p=p, P=capital(p), y=y, Y=capital(y), m=m, u=u, v=v,
-            V=capital(v),
-            N=capital(n), bot=self.name,
+            V=capital(v), N=capital(n), bot=self.name,
         )  # fmt: skip
+
+    def filled(self, templates: Iterable[str], x: str, y: str = "") -> Iterator[str]:
+        """The templates that fit a thing, with it in them."""
+        return (self.fill(template, x, y) for template in templates if fits(template, x))
 
     @cached_property
     def _names(self) -> re.Pattern[str]:
         """The words that keep their capital within a sentence."""
+        # "A" is an article more often than the letter.
         names = {bare(text) for fact in self.facts for text in (fact.x, fact.y)} - {"A"}
-        names = {name for name in names if name[0].isupper()} | {
-            "I",
-            self.name.capitalize(),
-            "A is",
-        }
+        names = {name for name in names if name[0].isupper()}
+        names |= {"I", self.name.capitalize(), "A is"}
         return re.compile(rf"(?:{'|'.join(map(re.escape, sorted(names)))})\b")
 
     def small(self, text: str, name: str = "") -> str:
