@@ -168,9 +168,11 @@ class Engine:
             generator.seed()
         else:
             generator.manual_seed(sampling.seed)
-        # Only a small world has an honest "I do not know" for everything outside of it.
+        # Only a small world has an honest "I do not know" for everything outside of it; and only an
+        # answer can be one: a text that a base model continues is not a question.
         least = sampling.min_confidence if self.tokenizer.plain_typing else 0
-        answers = [_Answer(self, least) for _ in prompts]
+        asked = self.tokenizer.special["<|assistant_start|>"]
+        answers = [_Answer(self, least if prompt[-1] == asked else 0) for prompt in prompts]
         longest = max(len(prompt) for prompt in prompts)
         assert longest <= self.model.config.max_seq_len, "render_prompt keeps prompts within it"
         # Rows that are done go on being decoded until all are: dropping them would change the shape

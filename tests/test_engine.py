@@ -196,17 +196,20 @@ def test_a_model_of_a_small_world_says_what_it_is_not_sure_of(
 ) -> None:
     """Where its tokens are unlikely on average it does not know."""
     engine = Engine(tiny_model, tokenizer)
+    asked = [[*prompt, tokenizer.special["<|assistant_start|>"]] for prompt in PROMPTS]
 
-    def answers(min_confidence: float) -> list[list[Event]]:
+    def answers(min_confidence: float, prompts: list[list[int]] = asked) -> list[list[Event]]:
         sampling = Sampling(max_new_tokens=room, min_confidence=min_confidence)
-        rows: list[list[Event]] = [[] for _ in PROMPTS]
-        for row, event in engine.events(PROMPTS, sampling):
+        rows: list[list[Event]] = [[] for _ in prompts]
+        for row, event in engine.events(prompts, sampling):
             rows[row].append(event)
         return rows
 
     as_ever = answers(1.0)  # of other models nothing is asked
+    continued = answers(1.0, PROMPTS)
     monkeypatch.setattr(tokenizer, "plain_typing", True)
     assert answers(0) == as_ever
+    assert answers(1.0, PROMPTS) == continued, "a text that is continued is not a question"
     assert answers(1e-9) == as_ever, "held back for a while, but all of it is said"
     tiny_model.lm_head.weight.data[tokenizer.special["<|assistant_end|>"]] *= 1000
     said = [[event.text for event in row] for row in answers(1e-9)]
